@@ -1,0 +1,45 @@
+# Everything a person or CI types. `make help` lists it.
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
+
+.PHONY: help run test lint lock clean
+.DEFAULT_GOAL := help
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: $(STAMP) ## set up if needed, then load all sources into Postgres
+	@echo "kasparro-etl run --source all   (seconds; about a minute where upstreams cannot be reached)"
+	@$(BIN)/kasparro-etl run --source all
+
+test: $(STAMP) ## set up if needed, then run the tests on a Postgres of their own
+	@echo "running the tests (one to three minutes)"
+	@$(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## ruff, mypy strict, one shape of code
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+lock: $(STAMP) ## pin again what Docker and CI install
+	@$(BIN)/python -m pip install -q uv
+	@$(BIN)/uv pip compile -q setup.cfg --universal --python-version 3.11 --generate-hashes --no-header -o requirements/etl.txt
+	@$(BIN)/uv pip compile -q setup.cfg --extra embedded --extra dev --universal --python-version 3.11 --generate-hashes --no-header \
+		--allow-unsafe -o requirements/dev.txt
+
+clean: ## remove the virtual environment and caches; data stays
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+# The stamp is written last, so an environment left half-made is made anew.
+$(STAMP): setup.cfg pyproject.toml requirements/dev.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed: install one, or name it: make PYTHON=/path/to/python3.12 run" >&2; exit 2; }
+	@echo "setting up $(VENV) with $$($(PYTHON) --version) (about a minute, once)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { echo "cannot make a virtual environment: install the venv package of your Python (Debian: python3-venv)" >&2; exit 2; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

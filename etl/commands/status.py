@@ -1,0 +1,81 @@
+"""`kasparro-etl status`: a line a source; exit 3 when something is late or broken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from etl.commands.session import session
+from etl.report import one_object
+from etl.sources import SOURCES
+from etl.table import table
+from shared.settings import Settings
+from sql import queries
+
+BROKEN = ("failed", "refused", "abandoned")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One object a line.")
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Show how every source stands. Exits 3 when one is late or broken, so it can serve as a probe.
+
+    A source is late when its last success is more than two intervals (ETL_INTERVAL_MINUTES) ago.
+
+    \b
+    Example:  kasparro-etl status --json
+    """
+    with session() as (settings, conn):
+        rows = [told(row, settings) for row in conn.execute(queries["list_source_status"], {"sources": list(SOURCES)}).fetchall()]
+    if as_json:
+        for row in rows:
+            click.echo(one_object(row))
+    else:
+        click.echo(table(["SOURCE", "STATE", "LAST SUCCESS", "LAG", "ROWS", "QUARANTINED", "DRIFT", "LOCK"], [cells(row) for row in rows]))
+        for row in rows:
+            if row["state"] in ("failed", "refused", "stalled") and row["last_error"]:
+                click.echo(f"{row['source']}: {row['last_error']}", err=True)
+    ctx.exit(3 if any(row["state"] not in ("up", "running", "new") for row in rows) else 0)
+
+
+def told(row: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """One source's status with its state in one word."""
+    return {"source": row["source"], "state": state(row, settings), **{name: value for name, value in row.items() if name != "source"}}
+
+
+def state(row: dict[str, Any], settings: Settings) -> str:
+    """new (never ran), running, stalled (its process is gone), failed, refused, late or up."""
+    if row["last_status"] is None:
+        return "new"
+    if row["last_status"] == "running":
+        return "stalled" if row["lease_expired"] else "running"
+    if row["last_status"] in BROKEN:
+        return "failed" if row["last_status"] == "abandoned" else str(row["last_status"])
+    late = row["lag_seconds"] is None or row["lag_seconds"] > 2 * 60 * settings.etl_interval_minutes
+    return "late" if late else "up"
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """One source's status as a line of the table."""
+    when = row["last_success_at"]
+    counts = [f"{row[name] or 0:,}" for name in ("rows_total", "quarantined", "drift")]
+    return [
+        row["source"],
+        row["state"],
+        f"{when:%Y-%m-%d %H:%M}" if when else "never",
+        age(row["lag_seconds"]),
+        *counts,
+        row["locked_by"] or "-",
+    ]
+
+
+def age(seconds: float | None) -> str:
+    """A length of time in its two largest units."""
+    if seconds is None:
+        return "-"
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
+    if days:
+        return f"{days} d {hours % 24} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

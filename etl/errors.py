@@ -1,0 +1,46 @@
+"""What can go wrong with a source, and whether trying again may help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.errors import KasparroError
+
+
+class SourceError(KasparroError):
+    """A source could not be read. `permanent`: the same request would fail again until somebody changes something."""
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+class FetchError(SourceError):
+    """An upstream did not answer with what was asked for; `status` is its HTTP status, if it sent one."""
+
+    def __init__(self, message: str, *, permanent: bool = False, status: int | None = None) -> None:
+        super().__init__(message, permanent=permanent)
+        self.status = status
+
+
+class Locked(KasparroError):
+    """Another run holds the source."""
+
+
+class Fenced(KasparroError):
+    """The lease was taken over while this run slept; it must write nothing more."""
+
+
+class Stopped(KasparroError):
+    """The operator or the platform asked the run to stop (SIGINT, SIGTERM)."""
+
+
+class FailureInjected(SourceError):
+    """`ETL_FAIL_AFTER_N_RECORDS` was reached: the failure that was asked for."""
+
+
+def one_of_many(what: str, total: int, failures: Sequence[tuple[str, SourceError]]) -> SourceError:
+    """Fold the failures of some files or feeds into one error; the rest were read."""
+    told = "; ".join(f"{name}: {error}" for name, error in failures)
+    message = told if total == 1 else f"{len(failures)} of {total} {what} failed: {told}"
+    return SourceError(message, permanent=all(error.permanent for _, error in failures))

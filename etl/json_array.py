@@ -1,0 +1,125 @@
+"""Payloads that are one JSON array of objects, as both price providers send: parsing without a float, and the field types. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+
+from etl.errors import SourceError
+from etl.source import Payload
+
+NUMBER = Decimal
+"""Every number is read as a Decimal: all digits are kept, and 5,000 digits or NaN spoil their own record only."""
+
+decoder = json.JSONDecoder(parse_float=NUMBER, parse_int=NUMBER, parse_constant=NUMBER)
+BLANKS = re.compile(r"[ \t\r\n]*")
+
+
+def parse(payload: Payload) -> Iterator[Any]:
+    """Yield the elements of the array. Raises SourceError when the body is anything else."""
+    try:
+        value = decoder.decode(text(payload))
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{payload.url} did not answer with JSON ({shown(payload.body)}): try again later") from error
+    if not isinstance(value, list):
+        raise SourceError(f"{payload.url} did not answer with a list ({shown(payload.body)}): check the address")
+    yield from value
+
+
+def excerpts(payload: Payload, positions: Collection[int]) -> dict[int, bytes]:
+    """Cut the elements at some positions out of the body, byte for byte."""
+    body, wanted, found = text(payload), set(positions), dict[int, bytes]()
+    at = after_blanks(body, after_blanks(body, 0) + 1)
+    for position in range(max(wanted, default=-1) + 1):
+        _, end = decoder.raw_decode(body, at)
+        if position in wanted:
+            found[position] = body[at:end].encode(errors="surrogatepass")
+        at = after_blanks(body, after_blanks(body, end) + 1)
+    return found
+
+
+def text(payload: Payload) -> str:
+    """The body as text, a byte order mark left out. JSON between systems is UTF-8 (RFC 8259)."""
+    return payload.body.decode("utf-8-sig")
+
+
+def after_blanks(body: str, at: int) -> int:
+    """The place of the next character that is not blank."""
+    match = BLANKS.match(body, at)
+    return match.end() if match else at
+
+
+def shown(body: bytes) -> str:
+    """The beginning of a body for a message, on one line."""
+    start = " ".join(body[:60].decode("utf-8", "replace").split())
+    return "an empty body" if not body.strip() else f"it begins with {start!r}"
+
+
+def read_number(value: Any) -> Decimal | None:
+    """Accept a number as sent, or null. Raises ValueError on text, NaN, infinity and magnitudes no price has."""
+    if value is None:
+        return None
+    if not isinstance(value, Decimal):
+        raise ValueError("expected a number")
+    if not value.is_finite():
+        raise ValueError("expected a finite number")
+    if value and (value.adjusted() > 40 or int(value.as_tuple().exponent) < -60):
+        raise ValueError("expected a number below 1e40 with at most 60 decimals")
+    return value
+
+
+def read_positive(value: Decimal | None) -> Decimal | None:
+    """Refuse what is below zero. Raises ValueError."""
+    if value is not None and value < 0:
+        raise ValueError("expected a number that is not negative")
+    return value
+
+
+def read_rank(value: Any) -> int | None:
+    """Accept a whole number, or null. Raises ValueError."""
+    number = read_number(value)
+    if number is None:
+        return None
+    if number != int(number) or not 0 <= number <= 2_147_483_647:
+        raise ValueError("expected a whole number from 0 to 2147483647")
+    return int(number)
+
+
+def read_text(value: Any) -> str:
+    """Fold blanks and refuse what Postgres cannot hold. Raises ValueError."""
+    if not isinstance(value, str):
+        raise ValueError("expected a text")
+    if "\x00" in value:
+        raise ValueError("contains a NUL character")
+    return " ".join(value.split())
+
+
+def read_stamp(value: Any) -> Any:
+    """Accept a time as text only: a number would be taken for an epoch. Raises ValueError."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError("expected a time such as 2026-01-31T12:00:00Z")
+    return value or None
+
+
+def read_year(value: datetime | None) -> datetime | None:
+    """Take a time without a zone as UTC and refuse years no market has. Raises ValueError."""
+    if value is None:
+        return None
+    value = value if value.tzinfo else value.replace(tzinfo=UTC)
+    if not 1990 <= value.year <= 2100:
+        raise ValueError("expected a time between 1990 and 2100")
+    return value
+
+
+Amount = Annotated[Decimal | None, BeforeValidator(read_number)]
+NonNegative = Annotated[Decimal | None, AfterValidator(read_positive), BeforeValidator(read_number)]
+Rank = Annotated[int | None, BeforeValidator(read_rank)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=500), BeforeValidator(read_text)]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200), BeforeValidator(read_text)]
+Stamp = Annotated[datetime | None, AfterValidator(read_year), BeforeValidator(read_stamp), Field()]

@@ -1,0 +1,188 @@
+"""The batch transaction: payload, rows, prices, quarantine, counters and checkpoint are committed together or not at all."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+
+from etl.errors import Fenced
+from etl.lease import TTL, Position, Run, write_position
+from etl.source import Payload, Row, Source
+from etl.validate import Rejected, Validated
+from shared.db import Connection, Json, driver_errors_named, fetch_one, one_line
+from sql import queries
+
+REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded, UnicodeEncodeError)
+"""What the driver or Postgres says of a value it cannot take: NUL, lone surrogate, overflow, CHECK, a key too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive records of one payload, validated; `size` counts accepted and rejected; `after` is the position to commit."""
+
+    payload: Payload
+    sha256: bytes
+    first: int
+    size: int
+    validated: Validated
+    after: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a batch did."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    quarantined: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in Counts.__slots__))
+
+
+@driver_errors_named()
+def load(conn: Connection, source: Source, run: Run, batch: Batch) -> tuple[Run, Counts]:
+    """Commit one batch and return the run as it stands after it. Raises Fenced when the lease was taken over.
+
+    A value that only Postgres refuses costs its own record, not the batch: the culprits are found by halves and quarantined.
+    """
+    try:
+        return commit(conn, source, run, batch)
+    except REFUSALS:
+        cleaned = without_poison(conn, source, run, batch)
+        if cleaned is batch:
+            raise
+        return commit(conn, source, run, cleaned)
+
+
+@driver_errors_named()
+def rehearse(conn: Connection, source: Source, run: Run, batch: Batch) -> tuple[Run, Counts]:
+    """Count what a batch would do, and undo it."""
+    cleaned = without_poison(conn, source, run, batch)
+    with conn.transaction(force_rollback=True):
+        inserted, updated = write_rows(conn, source, run, cleaned, raw_id=0)
+    return run, counts(cleaned, inserted, updated)
+
+
+def commit(conn: Connection, source: Source, run: Run, batch: Batch) -> tuple[Run, Counts]:
+    """The one transaction. The fence comes first and holds its row to the end, so no takeover fits in between."""
+    with conn.transaction():
+        conn.execute(queries["bound_batch"])
+        seq = advance(conn, run, batch)
+        raw_id = store_payload(conn, source, run, batch)
+        inserted, updated = write_rows(conn, source, run, batch, raw_id)
+        quarantine(conn, source, run, batch, raw_id)
+        done = counts(batch, inserted, updated)
+        trace(conn, run, batch, done, seq, raw_id)
+    return replace(run, seq=seq, position=batch.after), done
+
+
+def advance(conn: Connection, run: Run, batch: Batch) -> int:
+    """Fence, move the checkpoint and renew the lease in one statement."""
+    params = {"source": run.source, "epoch": run.epoch, "seq": run.seq, "ttl": TTL, "records": batch.size}
+    row = fetch_one(conn, queries["advance_checkpoint"], params | {"position": write_position(batch.after)})
+    if not row:
+        raise Fenced(f"the lease of {run.source} was taken over: this run writes nothing more")
+    return int(row["seq"])
+
+
+def store_payload(conn: Connection, source: Source, run: Run, batch: Batch) -> int:
+    """Keep the payload's bytes, once per digest, and return their id."""
+    key = {"source_type": source.type, "source": source.name, "sha256": batch.sha256}
+    row = fetch_one(conn, queries["find_raw"], key)
+    if not row:
+        payload = batch.payload
+        facts = {"run_id": run.id, "fetched_at": payload.fetched_at, "url": payload.url, "body": payload.body}
+        row = fetch_one(conn, queries["store_raw"], key | facts | {"meta": Json(payload.meta), "cursor_after": Json(payload.cursor)})
+    assert row, "only the holder of the lease stores payloads of a source"
+    return int(row["id"])
+
+
+def write_rows(conn: Connection, source: Source, run: Run, batch: Batch, raw_id: int) -> tuple[int, int]:
+    """Stage the accepted rows by COPY, then write what is new or changed. Returns how many were inserted and updated."""
+    if not batch.validated.accepted:
+        return 0, 0
+    conn.execute(queries["create_staging"])
+    with conn.cursor() as cursor, cursor.copy(queries["stage_records"]) as copy:
+        copy.write(staged(batch.validated.accepted))
+    params = {"source": source.name, "source_type": source.type, "run_id": run.id, "raw_id": raw_id}
+    conn.execute(queries["upsert_price_history"], params | {"fetched_at": batch.payload.fetched_at})
+    row = fetch_one(conn, queries["upsert_unified"], params)
+    assert row
+    return int(row["inserted"]), int(row["updated"])
+
+
+def staged(accepted: Sequence[tuple[int, Row]]) -> bytes:
+    """Write rows as the lines that COPY reads; the csv module does the quoting, an empty cell is null."""
+    lines = io.StringIO()
+    csv.writer(lines, lineterminator="\n").writerows([(position, *row) for position, row in accepted])
+    return lines.getvalue().encode()
+
+
+def quarantine(conn: Connection, source: Source, run: Run, batch: Batch, raw_id: int) -> None:
+    """Keep what was rejected: its bytes as upstream sent them, its place, every reason."""
+    rejected = batch.validated.rejected
+    if not rejected:
+        return
+    excerpts = source.excerpts(batch.payload, [bad.position for bad in rejected])
+    with conn.cursor() as cursor:
+        cursor.executemany(queries["quarantine_record"], [entry(run, raw_id, bad, excerpts[bad.position]) for bad in rejected])
+
+
+def entry(run: Run, raw_id: int, bad: Rejected, record: bytes) -> dict[str, Any]:
+    """One quarantined record as the statement takes it."""
+    key = {"source": run.source, "run_id": run.id, "raw_id": raw_id, "position": bad.position}
+    return key | {"record": record, "fingerprint": hashlib.sha256(record).digest(), "errors": Json(bad.errors)}
+
+
+def trace(conn: Connection, run: Run, batch: Batch, done: Counts, seq: int, raw_id: int) -> None:
+    """Count the batch on its run and note it in etl_batches."""
+    told = {name: getattr(done, name) for name in Counts.__slots__}
+    size = len(batch.payload.body) if batch.first == 0 else 0
+    params = told | {"run_id": run.id, "epoch": run.epoch, "records": batch.size, "bytes": size}
+    conn.execute(queries["count_run"], params)
+    place = {"source": run.source, "seq": seq, "raw_id": raw_id, "first": batch.first, "next": batch.first + batch.size}
+    conn.execute(queries["insert_batch"], params | place)
+
+
+def counts(batch: Batch, inserted: int, updated: int) -> Counts:
+    """Complete the counts: an accepted record that wrote nothing is unchanged."""
+    accepted, rejected = len(batch.validated.accepted), len(batch.validated.rejected)
+    return Counts(inserted, updated, accepted - inserted - updated, rejected)
+
+
+def without_poison(conn: Connection, source: Source, run: Run, batch: Batch) -> Batch:
+    """Move the records that Postgres refuses from accepted to rejected. Returns the batch itself when there is none."""
+    poison = find_poison(conn, source, run, batch)
+    if not poison:
+        return batch
+    accepted = [item for item in batch.validated.accepted if item[0] not in poison]
+    rejected = sorted([*batch.validated.rejected, *poison.values()], key=lambda bad: bad.position)
+    return replace(batch, validated=Validated(accepted, rejected))
+
+
+def find_poison(conn: Connection, source: Source, run: Run, batch: Batch) -> dict[int, Rejected]:
+    """Try the rows, then halves of what was refused, each in a transaction that is undone, down to the single culprits."""
+    accepted = batch.validated.accepted
+    try:
+        with conn.transaction(force_rollback=True):
+            write_rows(conn, source, run, batch, raw_id=0)
+        return {}
+    except REFUSALS as refused:
+        if len(accepted) == 1:
+            position = accepted[0][0]
+            reason = {
+                "field": getattr(getattr(refused, "diag", None), "column_name", None) or "",
+                "reason": f"refused by Postgres: {one_line(refused)}",
+            }
+            return {position: Rejected(position, (reason,))}
+    half = len(accepted) // 2
+    parts = (replace(batch, validated=Validated(part, [])) for part in (accepted[:half], accepted[half:]))
+    return {position: bad for part in parts for position, bad in find_poison(conn, source, run, part).items()}

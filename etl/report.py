@@ -1,0 +1,79 @@
+"""What a run says at its end: a line a source for people, a log line a source for cron, one object a line with `--json`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import structlog
+
+from etl.errors import Locked
+from etl.load import Counts
+from etl.pipeline import Outcome
+
+log = structlog.get_logger()
+
+MARKS = {"success": "✔", "partial": "!", "cancelled": "!"}
+
+
+def is_good(outcome: Outcome) -> bool:
+    """Whether nothing about a source needs a look."""
+    return outcome.status in ("success", "partial")
+
+
+def facts(outcome: Outcome, message: str | None) -> dict[str, Any]:
+    """One source's result as `--json` prints it, under the names of the table's columns."""
+    return {
+        "source": outcome.source,
+        "id": outcome.run_id,
+        "status": outcome.status or "locked",
+        "records_extracted": total(outcome.counts),
+        **{f"records_{name}": getattr(outcome.counts, name) for name in Counts.__slots__},
+        "duration_seconds": round(outcome.seconds, 3),
+        "resumed_at": outcome.resumed_at,
+        "error_type": type(outcome.error).__name__ if outcome.error else None,
+        "error_message": message,
+    }
+
+
+def log_outcome(outcome: Outcome, message: str | None) -> None:
+    """The one line a source gets where nobody watches."""
+    told = facts(outcome, message)
+    told["run_id"] = told.pop("id")
+    write = log.info if is_good(outcome) else log.warning if isinstance(outcome.error, Locked) else log.error
+    write(
+        "run finished" if outcome.status in ("success", "partial") else "run locked" if outcome.status is None else f"run {outcome.status}",
+        **told,
+    )
+
+
+def line(outcome: Outcome, message: str | None, *, dry: bool = False) -> str:
+    """One source's result for a person."""
+    mark = MARKS.get(outcome.status or "", "✘")
+    counts, told = outcome.counts, f"{total(outcome.counts):>9,} seen"
+    told += f"  {counts.inserted:>9,} new  {counts.updated:>7,} updated  {counts.unchanged:>9,} same  {counts.quarantined:>5,} quarantined"
+    tail = "  (dry run: nothing written)" if dry else ""
+    tail += f"\n  went on at {outcome.resumed_at}" if outcome.resumed_at else ""
+    tail += f"\n  {message}" if message else ""
+    return f"{mark} {outcome.source:<12}{told}  {outcome.seconds:6.1f} s{tail}"
+
+
+def summary(outcomes: list[Outcome], exit_code: int) -> str:
+    """The last lines for a person: how many came out how, and the next step where there is one."""
+    names = {"ok": "success", "partial": "partial", "failed": "failed", "refused": "refused", "cancelled": "cancelled"}
+    parts = [(label, sum(o.status == status for o in outcomes)) for label, status in names.items()]
+    parts.append(("locked", sum(o.status is None for o in outcomes)))
+    seconds = sum(o.seconds for o in outcomes)
+    told = f"done: {', '.join(f'{n} {label}' for label, n in parts if n)} in {seconds:.1f} s, exit {exit_code}"
+    again = [o.source for o in outcomes if not is_good(o)]
+    return told + (f"\n  once mended: kasparro-etl run --source {','.join(again)}" if again else "")
+
+
+def total(counts: Counts) -> int:
+    """Every record that was looked at."""
+    return counts.inserted + counts.updated + counts.unchanged + counts.quarantined
+
+
+def one_object(value: dict[str, Any]) -> str:
+    """One JSON object on one line."""
+    return json.dumps(value, default=str, ensure_ascii=False)

@@ -1,0 +1,97 @@
+"""The contract of a source: a few facts and a few functions, so that a new upstream is one file and one registry line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple, Protocol
+
+from shared.model import RateLimit, SourceType
+from shared.settings import Settings
+
+Cursor = Mapping[str, Any]
+"""A source's own position, as JSON: a page, a validator, an offset. Empty means: from the start."""
+
+Amount = Decimal | str | None
+"""A number on its way to Postgres `numeric`: every digit as upstream sent it, so never a float."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What an upstream answered: status (200 or 304), the whole body inflated, headers with lower-case names, final address."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    url: str
+
+
+class Fetch(Protocol):
+    """The only way out to the network. Raises FetchError when there is no complete 200 or 304."""
+
+    def __call__(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        follow_redirects: bool = False,
+    ) -> Response: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What upstream said in one breath: a response, a feed, a block of lines. Kept byte for byte.
+
+    `meta` holds what `parse` needs besides the bytes (a file's header, a content type), as JSON.
+    `cursor` is where the source stands once the payload is loaded.
+    `done` and `total` tell how far the source is after this payload, in any unit (bytes, pages), 0 when unknown.
+    """
+
+    body: bytes
+    url: str
+    cursor: Cursor
+    fetched_at: datetime
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    done: int = 0
+    total: int = 0
+
+
+class Row(NamedTuple):
+    """One normalised record, in the order of the staging table's columns."""
+
+    kind: Literal["asset", "article"]
+    external_id: str
+    symbol: str | None
+    name: str
+    category: str
+    price_usd: Amount
+    market_cap_usd: Amount
+    volume_24h_usd: Amount
+    percent_change_24h: Amount
+    rank: int | str | None
+    url: str | None
+    tags: str | None
+    source_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One upstream. Pure but for `extract`, which goes to the network or the disk.
+
+    `record` is what pydantic validates one parsed value against; anything else ends in quarantine.
+    `parse` yields the values of a payload's records in order: a record's position is its place in that order.
+    `excerpts` gives the bytes of the records at some positions as upstream sent them, in one pass over the payload.
+    """
+
+    name: str
+    type: SourceType
+    record: Any
+    extract: Callable[[Settings, Fetch, Cursor], Iterator[Payload]]
+    parse: Callable[[Payload], Iterator[Any]]
+    normalize: Callable[[Any], Row]
+    excerpts: Callable[[Payload, Collection[int]], dict[int, bytes]]
+    reads_from: Callable[[Settings], list[str]]
+    rate_limit: Callable[[Settings], RateLimit | None]

@@ -1,0 +1,51 @@
+"""Migrations: numbered SQL scripts, append-only, applied in order, each in a transaction of its own."""
+
+from __future__ import annotations
+
+from shared.db import Connection, fetch_one
+from shared.errors import SchemaError
+from sql import Migration, queries, read_migrations
+
+
+def migrate(conn: Connection) -> list[str]:
+    """Apply what is missing and return the names applied. Safe when several processes start at once: one applies, the rest wait.
+
+    Raises SchemaError when the database is ahead of this version or an applied script was edited since.
+    """
+    applied: list[str] = []
+    while True:
+        with conn.transaction():
+            conn.execute(queries["lock_migrations"])
+            conn.execute(queries["create_migrations"])
+            missing = missing_migrations(conn)
+            if not missing:
+                return applied
+            conn.execute(missing[0].script)
+            conn.execute(queries["insert_migration"], {"name": missing[0].name, "checksum": missing[0].checksum})
+        applied.append(missing[0].name)
+
+
+def require_schema(conn: Connection) -> None:
+    """Check that the schema is the one this version works with. Raises SchemaError that names the next step."""
+    known = read_migrations()
+    present = fetch_one(conn, queries["has_migrations"])
+    missing = missing_migrations(conn) if present and next(iter(present.values())) else known
+    if not missing:
+        return
+    at = known[len(known) - len(missing) - 1].name[:4] if len(missing) < len(known) else "nothing"
+    raise SchemaError(f"schema is at {at}, need {known[-1].name[:4]}: run `kasparro-etl migrate`")
+
+
+def missing_migrations(conn: Connection) -> list[Migration]:
+    """List the migrations this database has not had. Raises SchemaError when what it had is not what we know."""
+    known = read_migrations()
+    applied = conn.execute(queries["list_migrations"]).fetchall()
+    for step, row in zip(known, applied, strict=False):
+        if step.name != row["name"]:
+            raise SchemaError(f"migration {row['name']} is unknown to this version: install the version of kasparro-etl that made it")
+        if step.checksum != row["checksum"]:
+            raise SchemaError(f"migration {step.name} was edited after it was applied: restore the file, add a new migration instead")
+    if len(applied) > len(known):
+        newest = applied[-1]["name"]
+        raise SchemaError(f"schema is at {newest[:4]}, this version knows {known[-1].name[:4]}: install a newer kasparro-etl")
+    return known[len(applied) :]

@@ -1,0 +1,129 @@
+"""Settings: read once from the environment into one frozen model, then passed by hand. The only reader of `os.environ`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from shared.errors import SettingsError
+from shared.model import RateLimit
+
+PAPRIKA_FREE = "https://api.coinpaprika.com/v1"
+GECKO_FREE = "https://api.coingecko.com/api/v3"
+
+
+def read_rate(value: Any) -> Any:
+    """Turn `30/60` into a rate limit of 30 calls in 60 seconds. Raises ValueError on anything else."""
+    if not isinstance(value, str):
+        return value
+    parts = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+(?:\.\d+)?)\s*", value)
+    if not parts or int(parts[1]) < 1 or float(parts[2]) <= 0:
+        raise ValueError("expected CALLS/SECONDS, for example 30/60")
+    return RateLimit(int(parts[1]), float(parts[2]))
+
+
+def read_url(value: str) -> str:
+    """Accept an http or https address without a trailing slash. Raises ValueError on anything else."""
+    url = urlsplit(value.strip())
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError("expected an address that starts with http:// or https://")
+    return value.strip().rstrip("/")
+
+
+def read_list(value: Any) -> Any:
+    """Split a comma-separated text into its parts, blanks left out."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def read_dsn(value: str) -> str:
+    """Accept a Postgres address. Raises ValueError without repeating it: it may hold a password."""
+    if not value.startswith(("postgresql://", "postgres://")) and "=" not in value:
+        raise ValueError("expected a Postgres address such as postgresql://user@host:5432/name")
+    return value
+
+
+Rate = Annotated[RateLimit | None, BeforeValidator(read_rate)]
+Url = Annotated[str, BeforeValidator(read_url)]
+Paths = Annotated[tuple[str, ...], BeforeValidator(read_list)]
+Urls = Annotated[tuple[Url, ...], BeforeValidator(read_list)]
+Dsn = Annotated[SecretStr, BeforeValidator(read_dsn)]
+SecretUrl = Annotated[SecretStr, BeforeValidator(read_url)]
+
+
+class Settings(BaseModel):
+    """Every setting under its variable's name in lower case. Secrets hide in any repr."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, extra="ignore")
+
+    database_url: Dsn | None = None
+    api_database_url: Dsn | None = None
+    kasparro_home: Path = Path("~/.kasparro")
+    coinpaprika_base_url: Url = PAPRIKA_FREE
+    coinpaprika_api_key: SecretStr | None = None
+    coingecko_base_url: Url = GECKO_FREE
+    coingecko_api_key: SecretStr | None = None
+    coingecko_max_pages: int = Field(default=4, ge=0)
+    coinpaprika_rate_limit: Rate = None
+    coingecko_rate_limit: Rate = None
+    rss_rate_limit: Rate = None
+    csv_paths: Paths = ("data/*.csv",)
+    rss_feed_urls: Urls = ("https://cointelegraph.com/rss",)
+    etl_batch_size: int = Field(default=5000, ge=1, le=100_000)
+    etl_max_invalid_ratio: float = Field(default=0.2, ge=0, le=1)
+    etl_drift_policy: Literal["warn", "quarantine", "freeze"] = "warn"
+    etl_fail_after_n_records: int | None = Field(default=None, ge=0)
+    chaos_mode: bool = False
+    chaos_seed: int | None = None
+    etl_interval_minutes: int = Field(default=360, ge=1)
+    api_key: SecretStr | None = None
+    api_rate_limit: Rate = None
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "console", "json"] = "auto"
+    healthcheck_ping_url: SecretUrl | None = None
+
+    @property
+    def home(self) -> Path:
+        """The folder of the embedded database, with `~` resolved."""
+        return self.kasparro_home.expanduser()
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read every setting from `environ` (default: the process's). Raises SettingsError naming all variables at fault."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, str] = {}
+    problems: list[str] = []
+    for field in Settings.model_fields:
+        name = field.upper()
+        if environ.get(name):
+            values[field] = environ[name]
+        elif environ.get(f"{name}_FILE"):
+            try:
+                values[field] = Path(environ[f"{name}_FILE"]).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(f"{name}_FILE: cannot be read ({type(error).__name__}): name a readable text file, or unset it")
+    for field in ("log_level",):
+        values.update({field: values[field].upper()} if field in values else {})
+    values = {field: value for field, value in values.items() if value}
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as invalid:
+        problems += [
+            f"{str(error['loc'][0]).upper()}: {explain(error)}" for error in invalid.errors(include_input=False, include_url=False)
+        ]
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def explain(error: Any) -> str:
+    """Say what pydantic found wrong, without the value: it may be a secret."""
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return message if message.startswith("expected") else f"expected {message}"

@@ -1,0 +1,62 @@
+-- Runs: one row each, whose counters move in the same transaction as the records they count.
+
+-- name: begin_run
+-- Open a run that writes under the given epoch.
+insert into etl_runs (source, trigger, status, started_at, resumed_from, epoch, host, pid, version)
+values (%(source)s, %(trigger)s, 'running', clock_timestamp(), %(resumed_from)s, %(epoch)s, %(host)s, %(pid)s, %(version)s)
+returning id
+
+-- name: abandon_run
+-- Close the run that a dead or expired holder left open. Safe: only the process that has just raised the epoch calls it.
+update etl_runs
+set status = 'abandoned', finished_at = clock_timestamp(),
+    error_type = 'Abandoned', error_message = 'its process went away: the next run went on where it stopped'
+where source = %(source)s and status = 'running' and trigger in ('cli', 'cron', 'api')
+returning id
+
+-- name: count_run
+-- Add one batch to the counters of a run that is still ours.
+update etl_runs
+set records_extracted = records_extracted + %(records)s,
+    records_inserted = records_inserted + %(inserted)s,
+    records_updated = records_updated + %(updated)s,
+    records_unchanged = records_unchanged + %(unchanged)s,
+    records_quarantined = records_quarantined + %(quarantined)s,
+    batches = batches + 1,
+    bytes_extracted = bytes_extracted + %(bytes)s
+where id = %(run_id)s and status = 'running' and epoch = %(epoch)s
+
+-- name: finish_run
+-- Close a run that is still ours; a closed run is never reopened.
+update etl_runs
+set status = %(status)s, finished_at = clock_timestamp(), error_type = %(error_type)s, error_message = %(error_message)s
+where id = %(run_id)s and status = 'running' and epoch = %(epoch)s
+
+-- name: get_run
+-- One run with its counters, as reports show it.
+select id, source, trigger, status, started_at, finished_at, duration_seconds::float8 as duration_seconds,
+       records_extracted, records_inserted, records_updated, records_unchanged, records_quarantined,
+       error_type, error_message, resumed_from, host, version
+from etl_runs where id = %(run_id)s
+
+-- name: list_source_status
+-- A line a source for `status`: its last runs, its lease, what waits for a person. Ages are the database's.
+select s.source,
+       last.status as last_status, last.id as last_run_id, last.error_message as last_error, last.finished_at as last_finished_at,
+       good.finished_at as last_success_at,
+       extract(epoch from clock_timestamp() - good.finished_at)::float8 as lag_seconds,
+       (select coalesce(sum(r.records_inserted), 0)::bigint from etl_runs r where r.source = s.source) as rows_total,
+       (select count(*) from quarantined_records q where q.source = s.source and q.resolved_at is null) as quarantined,
+       (select count(*) from schema_drift d where d.source = s.source and d.accepted_at is null) as drift,
+       (select c.holder from etl_checkpoints c where c.source = s.source and c.lease_expires_at > clock_timestamp()) as locked_by,
+       coalesce((select c.lease_expires_at <= clock_timestamp() from etl_checkpoints c where c.source = s.source), false) as lease_expired
+from unnest(%(sources)s::text[]) with ordinality as s(source, place)
+left join lateral (
+    select r.id, r.status, r.error_message, r.finished_at from etl_runs r
+    where r.source = s.source and r.trigger in ('cli', 'cron', 'api') and r.status <> 'queued' order by r.id desc limit 1
+) last on true
+left join lateral (
+    select r.finished_at from etl_runs r
+    where r.source = s.source and r.trigger in ('cli', 'cron', 'api') and r.status in ('success', 'partial') order by r.id desc limit 1
+) good on true
+order by s.place

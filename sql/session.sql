@@ -1,0 +1,9 @@
+-- What a connection asks of its server about itself.
+
+-- name: get_backend
+-- The server process behind this connection.
+select pg_backend_pid() as pid
+
+-- name: bound_batch
+-- Bounds for one transaction: a lock or a statement that takes longer ends it.
+select set_config('lock_timeout', '10s', true), set_config('statement_timeout', '60s', true)

@@ -1,0 +1,217 @@
+"""What tests share: a real Postgres with a fresh database each, an upstream on loopback, the command line."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+from shared import embedded
+from shared.db import Connection, connect
+from shared.migrations import migrate
+from shared.settings import Settings, read_settings
+
+PAYLOADS = Path(__file__).parent / "payloads"
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "64MB", "max_connections": "60"}
+FORGOTTEN = [name.upper() for name in Settings.model_fields]
+numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine reaches a test."""
+    for name in FORGOTTEN:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a server for this session: `DATABASE_URL` if it was set, else an embedded one in memory."""
+    if os.environ.get("DATABASE_URL"):
+        yield os.environ["DATABASE_URL"]
+        return
+    memory = Path("/dev/shm")  # noqa: S108
+    home = Path(tempfile.mkdtemp(prefix="kasparro-test-", dir=memory if os.access(memory, os.W_OK) else None))
+    try:
+        with embedded.serve(home, settings=FAST) as dsn:
+            yield dsn
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> Iterator[str]:
+    """The name of a migrated database to copy."""
+    name = f"kasparro_test_{os.getpid()}"
+    with connect(server, "tests") as conn:
+        conn.execute(f"create database {name}".encode())
+    with connect(named(server, name), "tests") as conn:
+        migrate(conn)
+    yield name
+    with connect(server, "tests") as conn:
+        for row in conn.execute("select datname from pg_database where datname like %s", [f"{name}%"]).fetchall():
+            conn.execute(f"drop database {row['datname']} with (force)".encode())
+
+
+@pytest.fixture
+def dsn(server: str, template: str) -> str:
+    """The address of a fresh, migrated database."""
+    name = f"{template}_{next(numbers)}"
+    with connect(server, "tests") as conn:
+        conn.execute(f"create database {name} template {template}".encode())
+    return named(server, name)
+
+
+@pytest.fixture
+def empty_dsn(server: str, template: str) -> str:
+    """The address of a fresh database without any table."""
+    name = f"{template}_{next(numbers)}"
+    with connect(server, "tests") as conn:
+        conn.execute(f"create database {name}".encode())
+    return named(server, name)
+
+
+@pytest.fixture
+def conn(dsn: str) -> Iterator[Connection]:
+    """A connection to the test's database."""
+    with connect(dsn, "tests") as connection:
+        yield connection
+
+
+def named(dsn: str, database: str) -> str:
+    """The same server, another database."""
+    parts = psycopg.conninfo.conninfo_to_dict(dsn) | {"dbname": database}
+    return f"postgresql://?{'&'.join(f'{k}={v}' for k, v in quoted(parts).items())}"
+
+
+def quoted(parts: Mapping[str, Any]) -> dict[str, str]:
+    """Percent-encode the parts of an address."""
+    return {key: quote(str(value), safe="") for key, value in parts.items()}
+
+
+@dataclass
+class Upstream:
+    """An upstream on loopback: `answers` maps a path to what it answers, a value or a function of the request; `log` keeps requests."""
+
+    url: str = ""
+    answers: dict[str, Any] = field(default_factory=dict)
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def paths(self) -> list[str]:
+        """The paths asked for, in order."""
+        return [request["path"] for request in self.log]
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """Serve answers: bytes or JSON values (status 200), `(status, headers, bytes)`, or a callable from the request to one of these."""
+    world = Upstream()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            path, _, query = self.path.partition("?")
+            request = {"path": path, "query": query, "headers": {k.lower(): v for k, v in self.headers.items()}}
+            world.log.append(request)
+            answer = world.answers.get(path, (404, {}, b"not found"))
+            answer = answer(request) if callable(answer) else answer
+            if not isinstance(answer, tuple):
+                answer = (200, {"Content-Type": "application/json"}, answer)
+            status, headers, body = answer
+            body = body if isinstance(body, bytes) else json.dumps(body).encode()
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if status != 304:
+                self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        world.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield world
+        server.shutdown()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """What `--json` printed."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def logged(self) -> list[dict[str, Any]]:
+        """The JSON lines of the log."""
+        return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
+
+
+Command = Callable[..., Finished]
+
+
+@pytest.fixture
+def etl(dsn: str, tmp_path: Path) -> Command:
+    """Run `kasparro-etl` as a process of its own, on the test's database, in an empty folder."""
+
+    def command(*args: str, **environ: str) -> Finished:
+        bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DATABASE_URL": dsn, "KASPARRO_HOME": str(tmp_path / "home")}
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "kasparro-etl"), *args], env=bare | environ, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    return command
+
+
+@pytest.fixture
+def payload() -> Callable[[str], bytes]:
+    """Read a recorded-shape payload that ships with the tests."""
+    return lambda name: (PAYLOADS / name).read_bytes()
+
+
+@pytest.fixture
+def settings() -> Callable[..., Settings]:
+    """Make settings from variables given as keywords."""
+    return lambda **environ: read_settings(environ)
+
+
+@pytest.fixture
+def corpus() -> Path:
+    """The folder of recorded payloads that `KASPARRO_CORPUS` names."""
+    return Path(os.environ["KASPARRO_CORPUS"])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests over recorded payloads belong to the suite only where the payloads are."""
+    if os.environ.get("KASPARRO_CORPUS"):
+        return
+    absent = [item for item in items if "corpus" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=absent)
+    items[:] = [item for item in items if item not in absent]
