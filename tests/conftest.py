@@ -183,7 +183,12 @@ def etl(dsn: str, tmp_path: Path) -> Command:
     def command(*args: str, **environ: str) -> Finished:
         bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DATABASE_URL": dsn, "KASPARRO_HOME": str(tmp_path / "home")}
         done = subprocess.run(
-            [str(Path(sys.executable).parent / "kasparro-etl"), *args], env=bare | environ, cwd=tmp_path, capture_output=True, text=True, timeout=120
+            [str(Path(sys.executable).parent / "kasparro-etl"), *args],
+            env=bare | environ,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         return Finished(done.returncode, done.stdout, done.stderr)
 

@@ -1,0 +1,23 @@
+"""The CSV source: files of many dialects, read in blocks of lines, only what is new."""
+
+from __future__ import annotations
+
+from etl.source import Source
+from etl.sources.csv_files.columns import FIELDS
+from etl.sources.csv_files.extract import extract
+from etl.sources.csv_files.parse import excerpts, parse
+from etl.sources.csv_files.record import RECORD, normalize
+
+__all__ = ["FIELDS", "SOURCE"]
+
+SOURCE = Source(
+    name="csv",
+    type="csv",
+    record=RECORD,
+    extract=extract,
+    parse=parse,
+    normalize=normalize,
+    excerpts=excerpts,
+    reads_from=lambda settings: list(settings.csv_paths),
+    rate_limit=lambda settings: None,
+)

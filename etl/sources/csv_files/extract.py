@@ -1,0 +1,123 @@
+"""Files into payloads: reads only what is new, one block of lines at a time, and remembers where it stands in every file."""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+from etl.errors import SourceError, one_of_many
+from etl.source import Cursor, Fetch, Payload
+from etl.sources.csv_files.blocks import Block, cut_blocks
+from etl.sources.csv_files.dialect import SAMPLE, Dialect, sniff
+from etl.sources.csv_files.files import find_files, look_at, open_file
+from etl.sources.csv_files.fingerprint import VERSION, Track, advance, is_racy, resume, save, unchanged
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A block with what is known of its file: the state to remember once it is loaded, what parse needs, and bytes read so far."""
+
+    block: Block
+    first_line: int
+    state: dict[str, Any]
+    meta: dict[str, Any]
+    read: int
+
+
+def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payload]:
+    """Yield what is new in the files of `CSV_PATHS`. Raises SourceError at the very end, naming the files that were refused."""
+    paths, failures = find_files(settings.csv_paths)
+    count = len(paths) + len(failures)
+    known: Mapping[str, Any] = cursor.get("files") or {}
+    files = {path: state for path, state in known.items() if os.path.lexists(path)}
+    sizes = {path: os.stat(path).st_size if os.path.isfile(path) else 0 for path in paths}
+    total, before = sum(sizes.values()), 0
+    for path in paths:
+        try:
+            for piece in read_new(path, files.get(path)):
+                files = {**files, path: piece.state}
+                lines = f"#L{piece.first_line}-{piece.first_line + piece.block.lines - 1}"
+                done = before + min(piece.read, sizes[path])
+                yield Payload(piece.block.body, path + lines, {"files": files}, datetime.now(UTC), piece.meta, done, total)
+        except SourceError as error:
+            failures.append((path, error))
+        before += sizes[path]
+    if failures:
+        raise one_of_many("files", count, failures)
+
+
+def read_new(path: str, state: Mapping[str, Any] | None) -> Iterator[Piece]:
+    """Read what is new in one file. Raises SourceError when it cannot be read or is not what we can load."""
+    found = look_at(path)
+    state = state if state and state.get("version") == VERSION else None
+    if state and unchanged(found, state):
+        return
+    with open_file(path) as (raw, inflated):
+        try:
+            track, note = find_start(raw, inflated, state)
+            dialect = find_dialect(inflated or raw, track, state)
+        except (OSError, EOFError, zlib.error) as error:
+            raise SourceError(f"cannot be read ({error}): replace the file") from error
+        yield from read_on(path, raw, inflated, track, dialect, note)
+
+
+def find_start(raw: BinaryIO, inflated: BinaryIO | None, state: Mapping[str, Any] | None) -> tuple[Track, str]:
+    """Say where to read from, and what happened to the file when that is its start although it was read before."""
+    if not state or not state["offset"]:
+        return Track(), ""
+    found = os.fstat(raw.fileno())
+    if inflated is None and found.st_size < state["offset"]:
+        return Track(), "truncated"
+    # Without growth an edit is all that can have happened, and samples do not find every edit.
+    moved = (found.st_mtime_ns, found.st_ino) != (state["mtime_ns"], state["inode"])
+    whole = inflated is not None or (found.st_size == state["size"] and (moved or state["racy"]))
+    try:
+        track = resume(inflated or raw, state, whole=whole)
+    except (EOFError, zlib.error):
+        track = "truncated"
+    return (Track(), track) if isinstance(track, str) else (track, "")
+
+
+def find_dialect(file: BinaryIO, track: Track, state: Mapping[str, Any] | None) -> Dialect:
+    """Take over what was found before, unless there was too little to judge by, and leave the file where reading begins."""
+    if state and track.offset >= SAMPLE:
+        return Dialect(**state["dialect"])
+    file.seek(0)
+    sample, ended = b"", False
+    while len(sample) < SAMPLE and not ended:
+        try:
+            piece = file.read1(SAMPLE - len(sample))  # type: ignore[attr-defined]
+        except (EOFError, zlib.error, OSError):
+            if not sample:
+                raise
+            break
+        sample, ended = sample + piece, not piece
+    dialect = sniff(sample, ended=ended)
+    file.seek(track.offset)
+    return dialect
+
+
+def read_on(path: str, raw: BinaryIO, inflated: BinaryIO | None, track: Track, dialect: Dialect, note: str) -> Iterator[Piece]:
+    """Read the blocks from where the file stands to its end."""
+    read = (inflated or raw).read1  # type: ignore[attr-defined]
+    encoding, newline = dialect.encoding, dialect.newline.encode()
+    kept = asdict(dialect)
+    begun = os.fstat(raw.fileno())
+    mtime = datetime.fromtimestamp(begun.st_mtime, UTC).isoformat()
+    head = max(dialect.head - track.offset, 0)
+    for block in cut_blocks(read, encoding, newline, head):
+        first, skip = track.line + 1, 0 if track.offset else dialect.skip
+        meta = {"path": path, **kept, "skip": skip, "width": len(dialect.header), "mtime": mtime}
+        meta.update({"restarted": note} if note else {})
+        track = advance(track, block.body, block.lines) if block.settled else track
+        now = os.fstat(raw.fileno())
+        size = raw.tell() if block.last else now.st_size
+        stamp = {"size": size, "mtime_ns": now.st_mtime_ns, "inode": now.st_ino, "done": block.last}
+        stamp["racy"] = is_racy(now.st_mtime_ns, time.time())
+        yield Piece(block, first, {**save(track), **stamp, "dialect": kept}, meta, raw.tell())

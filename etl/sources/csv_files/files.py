@@ -1,0 +1,78 @@
+"""The files that `CSV_PATHS` names, opened and inflated; anything but a regular file is refused."""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO, cast
+
+from etl.errors import SourceError
+
+GZIP = b"\x1f\x8b"
+
+
+def find_files(patterns: Sequence[str]) -> tuple[list[str], list[tuple[str, SourceError]]]:
+    """List the files of some paths and patterns by absolute path, and the patterns that name none."""
+    found: set[str] = set()
+    failures: list[tuple[str, SourceError]] = []
+    for pattern in patterns:
+        where = os.path.abspath(os.path.expanduser(pattern))
+        matches = [where] if os.path.lexists(where) else glob.glob(where, recursive=True)
+        found.update(matches)
+        if not matches:
+            failures.append((pattern, SourceError("no such file: put one there, or name others in CSV_PATHS", permanent=True)))
+    return sorted(found), failures
+
+
+def look_at(path: str) -> os.stat_result:
+    """Stat a file. Raises SourceError for one that is missing, not regular, or has a name that no database can hold."""
+    try:
+        path.encode()
+        found = os.stat(path)
+    except UnicodeEncodeError:
+        raise SourceError("has a name that is not UTF-8: rename it", permanent=True) from None
+    except OSError as error:
+        raise refuse(error) from error
+    require_regular(found)
+    return found
+
+
+def require_regular(found: os.stat_result) -> None:
+    """Refuse what could block or never end. Raises SourceError."""
+    if stat.S_ISDIR(found.st_mode):
+        raise SourceError("is a directory: name its files in CSV_PATHS, for example with /*.csv", permanent=True)
+    if not stat.S_ISREG(found.st_mode):
+        raise SourceError("is not a regular file: name a file in CSV_PATHS", permanent=True)
+
+
+def refuse(error: OSError) -> SourceError:
+    """Say in one line why a file cannot be read."""
+    reason = (error.strerror or type(error).__name__).lower()
+    message = f"cannot be read ({reason}): check that it exists and that this user may read it"
+    return SourceError(message, permanent=isinstance(error, PermissionError))
+
+
+@contextmanager
+def open_file(path: str) -> Iterator[tuple[BinaryIO, BinaryIO | None]]:
+    """Open a file for reading; the second is its inflated form when it is gzip. Raises SourceError when it cannot be."""
+    try:
+        # It may have become a FIFO since it was looked at, and must not block then.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except OSError as error:
+        raise refuse(error) from error
+    with os.fdopen(descriptor, "rb") as file:
+        require_regular(os.fstat(file.fileno()))
+        try:
+            magic = file.read(2)
+            file.seek(0)
+        except OSError as error:
+            raise refuse(error) from error
+        if magic != GZIP:
+            yield file, None
+            return
+        with gzip.GzipFile(fileobj=file, mode="rb") as inflated:
+            yield file, cast(BinaryIO, inflated)

@@ -1,0 +1,218 @@
+"""`kasparro-etl run` as a process: exit codes, what it prints where, and what stands in the tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl.lease import begin_run
+from shared.db import Connection
+
+Payload = Callable[[str], bytes]
+CSV = "id,symbol,name,price,market_cap\nbitcoin,BTC,Bitcoin,50000.10,1000000\nether,ETH,Ether,3000,500000\n"
+FEED = b"""<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>
+<item><title>One</title><link>https://news.example/1</link><guid>one</guid><pubDate>Sat, 15 Aug 2026 16:00:00 +0000</pubDate></item>
+</channel></rss>"""
+
+
+@pytest.fixture
+def world(upstream: Any, tmp_path: Path, payload: Payload) -> dict[str, str]:
+    """Four sources that answer, as the environment that points at them."""
+    upstream.answers = {
+        "/p/tickers": payload("coinpaprika/tickers.json"),
+        "/g/coins/markets": payload("coingecko/markets.json"),
+        "/feed": (200, {"Content-Type": "application/rss+xml", "ETag": '"1"'}, FEED),
+    }
+    (tmp_path / "assets.csv").write_text(CSV)
+    return {
+        "COINPAPRIKA_BASE_URL": f"{upstream.url}/p",
+        "COINGECKO_BASE_URL": f"{upstream.url}/g",
+        "RSS_FEED_URLS": f"{upstream.url}/feed",
+        "CSV_PATHS": str(tmp_path / "*.csv"),
+    }
+
+
+def test_all_four_sources_are_loaded_and_a_second_run_changes_nothing(etl: Any, world: dict[str, str], conn: Connection) -> None:
+    first = etl("run", "--source", "all", "--json", **world)
+    assert first.code == 0, first.err
+    summary = first.objects[-1]
+    assert (summary["type"], summary["exit_code"]) == ("summary", 0)
+    assert [(run["source"], run["status"], run["records_inserted"]) for run in summary["runs"]] == [
+        ("coinpaprika", "success", 4),
+        ("coingecko", "success", 3),
+        ("csv", "success", 2),
+        ("rss", "success", 1),
+    ]
+    served = conn.execute("select source, external_id, price_usd::text, xmin::text from unified_data order by id").fetchall()
+    second = etl("run", "--source", "all", "--json", **world)
+    assert [(run["records_inserted"], run["records_updated"], run["records_quarantined"]) for run in second.objects[-1]["runs"]] == [
+        (0, 0, 0)
+    ] * 4
+    assert conn.execute("select source, external_id, price_usd::text, xmin::text from unified_data order by id").fetchall() == served
+    assert len(served) == 10
+
+
+def test_off_a_terminal_a_run_is_one_json_line_a_source(etl: Any, world: dict[str, str]) -> None:
+    done = etl("run", "--source", "all", **world)
+    assert (done.code, done.out, len(done.err.splitlines())) == (0, "", 4)
+    assert [line["source"] for line in done.logged] == ["coinpaprika", "coingecko", "csv", "rss"]
+    assert all(line["run_id"] and line["event"] == "run finished" for line in done.logged)
+
+
+def test_quiet_says_nothing_when_all_is_well_and_only_what_failed_when_not(etl: Any, world: dict[str, str]) -> None:
+    assert (etl("run", "--source", "all", "--quiet", **world).err) == ""
+    done = etl("run", "--source", "all", "--quiet", **world | {"CSV_PATHS": "/nowhere/*.csv"})
+    assert done.code == 3
+    assert [line["source"] for line in done.logged] == ["csv"]
+
+
+def test_a_source_that_fails_leaves_the_others_loaded_and_says_one_line(etl: Any, world: dict[str, str], upstream: Any) -> None:
+    upstream.answers["/g/coins/markets"] = (401, {}, b'{"status":{"error_message":"API Key Missing"}}')
+    done = etl("run", "--source", "all", **world)
+    assert done.code == 3
+    (failed,) = [line for line in done.logged if line["event"] == "run failed"]
+    assert (failed["source"], failed["error_type"]) == ("coingecko", "FetchError")
+    assert "401 (API Key Missing): check the API key" in failed["error_message"]
+    assert sum(line["event"] == "run finished" for line in done.logged) == 3
+
+
+def test_without_a_network_what_can_be_read_is_loaded(etl: Any, world: dict[str, str], conn: Connection) -> None:
+    offline = dict.fromkeys(("COINPAPRIKA_BASE_URL", "COINGECKO_BASE_URL", "RSS_FEED_URLS"), "http://127.0.0.1:9/closed")
+    done = etl("run", "--source", "all", "--json", **world | offline)
+    assert (done.code, [run["status"] for run in done.objects[-1]["runs"]]) == (3, ["failed", "failed", "success", "failed"])
+    assert all("connection refused" in run["error_message"] for run in done.objects[-1]["runs"] if run["status"] == "failed")
+    assert conn.execute("select count(*) as n from unified_data").fetchone() == {"n": 2}
+
+
+def test_some_sources_can_be_named(etl: Any, world: dict[str, str]) -> None:
+    done = etl("run", "--source", "rss, csv", "--json", **world)
+    assert [run["source"] for run in done.objects[-1]["runs"]] == ["csv", "rss"]
+
+
+@pytest.mark.parametrize("names", ["nope", "", "csv,nope", ","])
+def test_an_unknown_source_is_a_usage_error_that_names_the_known(etl: Any, names: str) -> None:
+    done = etl("run", "--source", names)
+    assert done.code == 2
+    assert "choose all or some of coinpaprika, coingecko, csv, rss" in done.err
+
+
+def test_a_bad_setting_is_one_line_a_variable_and_exit_2(etl: Any) -> None:
+    done = etl("run", "--source", "csv", PORT="x", ETL_BATCH_SIZE="0")
+    assert done.code == 2
+    assert [line.split(":")[1].strip() for line in done.err.splitlines()] == ["ETL_BATCH_SIZE", "PORT"]
+
+
+def test_an_unreachable_database_is_exit_4_without_its_password(etl: Any) -> None:
+    done = etl("run", "--source", "csv", DATABASE_URL="postgresql://me:hunter22@127.0.0.1:1/db")
+    assert done.code == 4
+    assert "database unreachable" in done.err
+    assert "hunter22" not in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_database_that_was_not_migrated_is_exit_4_with_the_command(etl: Any, empty_dsn: str, world: dict[str, str]) -> None:
+    done = etl("run", "--source", "csv", **world | {"DATABASE_URL": empty_dsn})
+    assert (done.code, done.err) == (4, "kasparro-etl: schema is at nothing, need 0001: run `kasparro-etl migrate`\n")
+    assert etl("migrate", DATABASE_URL=empty_dsn).out == "applied 0001_tables\n"
+    assert etl("migrate", DATABASE_URL=empty_dsn).out == "nothing to apply: the schema is up to date\n"
+    assert etl("run", "--source", "csv", **world | {"DATABASE_URL": empty_dsn}).code == 0
+
+
+@pytest.mark.parametrize(("policy", "code"), [("fail", 5), ("skip", 0)])
+def test_a_locked_source_is_exit_5_or_skipped(etl: Any, world: dict[str, str], conn: Connection, policy: str, code: int) -> None:
+    begin_run(conn, "csv", "cli")
+    done = etl("run", "--source", "csv", "--if-locked", policy, "--json", **world)
+    assert (done.code, done.objects[-1]["runs"][0]["status"]) == (code, "locked")
+    assert "holds csv" in done.objects[-1]["runs"][0]["error_message"]
+
+
+def test_one_locked_source_of_several_is_exit_3(etl: Any, world: dict[str, str], conn: Connection) -> None:
+    begin_run(conn, "csv", "cli")
+    done = etl("run", "--source", "csv,rss", "--json", **world)
+    assert (done.code, [run["status"] for run in done.objects[-1]["runs"]]) == (3, ["locked", "success"])
+
+
+def test_an_injected_failure_commits_exactly_n_and_the_next_run_goes_on(etl: Any, world: dict[str, str], conn: Connection) -> None:
+    failed = etl("run", "--source", "coinpaprika", "--json", **world, ETL_FAIL_AFTER_N_RECORDS="3")
+    assert (failed.code, failed.objects[-1]["runs"][0]["records_inserted"]) == (3, 3)
+    resumed = etl("run", "--source", "coinpaprika", "--json", **world)
+    assert resumed.objects[-1]["runs"][0]["resumed_at"].startswith("record 4 of http")
+    assert conn.execute("select status, records_inserted, resumed_from from etl_runs order by id").fetchall() == [
+        {"status": "failed", "records_inserted": 3, "resumed_from": None},
+        {"status": "success", "records_inserted": 1, "resumed_from": 1},
+    ]
+
+
+def test_no_secret_reaches_an_output_or_a_table(etl: Any, world: dict[str, str], upstream: Any, conn: Connection) -> None:
+    def echo(request: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        return 403, {}, json.dumps({"error": f"bad key {request['headers'].get('authorization')}"}).encode()
+
+    upstream.answers["/p/tickers"] = echo
+    done = etl("run", "--source", "all", "--json", **world, COINPAPRIKA_API_KEY="CANARY-1", COINGECKO_API_KEY="CANARY-2", LOG_LEVEL="DEBUG")
+    assert done.code == 3
+    assert upstream.log[0]["headers"]["authorization"] == "CANARY-1"
+    stored = conn.execute("select r::text from etl_runs r union all select p::text from raw_payloads p").fetchall()
+    assert "CANARY" not in done.out + done.err + str(stored)
+    assert "bad key ***" in done.out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_wait_for_an_upstream_cleanly(
+    dsn: str, world: dict[str, str], upstream: Any, conn: Connection, number: int, code: int
+) -> None:
+    upstream.answers["/p/tickers"] = (503, {"Retry-After": "100"}, b"")
+    command = [str(Path(sys.executable).parent / "kasparro-etl"), "run", "--source", "coinpaprika,csv"]
+    env = {"PATH": os.environ["PATH"], "DATABASE_URL": dsn, "LOG_LEVEL": "INFO", **world}
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        while "request retried" not in process.stderr.readline():
+            pass
+        process.send_signal(number)
+        process.communicate(timeout=20)
+    assert process.returncode == code
+    assert conn.execute("select source, status from etl_runs").fetchall() == [{"source": "coinpaprika", "status": "cancelled"}]
+    assert conn.execute("select lease_expires_at from etl_checkpoints").fetchall() == [{"lease_expires_at": None}]
+
+
+def test_a_dry_run_leaves_no_trace(etl: Any, world: dict[str, str], conn: Connection) -> None:
+    done = etl("run", "--source", "all", "--dry-run", "--json", **world)
+    assert [run["records_inserted"] for run in done.objects[-1]["runs"]] == [4, 3, 2, 1]
+    for table in ("etl_runs", "unified_data", "raw_payloads", "price_history", "quarantined_records"):
+        assert conn.execute(f"select count(*) as n from {table}".encode()).fetchone() == {"n": 0}, table
+
+
+def test_a_feed_that_did_not_change_is_asked_with_its_validator(etl: Any, world: dict[str, str], upstream: Any) -> None:
+    etl("run", "--source", "rss", **world)
+    upstream.answers["/feed"] = (304, {}, b"")
+    done = etl("run", "--source", "rss", "--json", **world)
+    assert upstream.log[-1]["headers"]["if-none-match"] == '"1"'
+    assert (done.code, done.objects[-1]["runs"][0]["records_extracted"]) == (0, 0)
+
+
+def test_a_killed_run_is_abandoned_and_resumed_by_the_next(
+    dsn: str, etl: Any, world: dict[str, str], upstream: Any, conn: Connection
+) -> None:
+    upstream.answers["/g/coins/markets"] = (503, {"Retry-After": "100"}, b"")
+    command = [str(Path(sys.executable).parent / "kasparro-etl"), "run", "--source", "coingecko"]
+    with subprocess.Popen(
+        command, env={"PATH": os.environ["PATH"], "DATABASE_URL": dsn, **world}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        while "request retried" not in process.stderr.readline():
+            pass
+        process.kill()
+    upstream.answers["/g/coins/markets"] = b"[]"
+    while conn.execute(
+        "select 1 from pg_stat_activity where datname = current_database() and application_name = 'kasparro-etl'"
+    ).fetchall():
+        pass
+    assert etl("run", "--source", "coingecko", **world).code == 0
+    assert [row["status"] for row in conn.execute("select status from etl_runs order by id").fetchall()] == ["abandoned", "success"]

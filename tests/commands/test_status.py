@@ -1,0 +1,95 @@
+"""`kasparro-etl status`, `sources` and the shell around them."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl.lease import begin_run, finish_run
+from shared.db import Connection, connect
+
+
+def states(done: Any) -> dict[str, str]:
+    return {row["source"]: row["state"] for row in done.objects}
+
+
+def succeed(conn: Connection, source: str) -> None:
+    finish_run(conn, begin_run(conn, source, "cli"), "success")
+
+
+def test_sources_that_never_ran_are_new_and_no_alarm(etl: Any) -> None:
+    done = etl("status", "--json")
+    assert (done.code, states(done)) == (0, dict.fromkeys(("coinpaprika", "coingecko", "csv", "rss"), "new"))
+
+
+def test_a_source_is_up_until_two_intervals_have_passed(etl: Any, conn: Connection) -> None:
+    succeed(conn, "rss")
+    assert (etl("status").code, states(etl("status", "--json"))["rss"]) == (0, "up")
+    conn.execute("update etl_runs set started_at = started_at - interval '3 hours', finished_at = finished_at - interval '3 hours'")
+    late = etl("status", "--json", ETL_INTERVAL_MINUTES="60")
+    assert (late.code, states(late)["rss"]) == (3, "late")
+    assert 10_000 < next(row["lag_seconds"] for row in late.objects if row["source"] == "rss") < 11_000
+    assert etl("status", ETL_INTERVAL_MINUTES="360").code == 0
+
+
+@pytest.mark.parametrize("status", ["failed", "refused"])
+def test_a_source_that_failed_is_told_with_its_error(etl: Any, conn: Connection, status: Any) -> None:
+    succeed(conn, "csv")
+    finish_run(conn, begin_run(conn, "csv", "cli"), status, "SourceError", "the reason")
+    done = etl("status")
+    assert done.code == 3
+    assert re.search(rf"^csv +{status} ", done.out, re.MULTILINE)
+    assert done.err == "csv: the reason\n"
+
+
+def test_a_running_source_shows_who_holds_it_and_a_dead_one_is_stalled(etl: Any, dsn: str, conn: Connection) -> None:
+    with connect(dsn, "holder") as holder:
+        begin_run(holder, "rss", "cli")
+        running = etl("status", "--json")
+        assert (running.code, states(running)["rss"]) == (0, "running")
+        assert "pid" in next(row["locked_by"] for row in running.objects if row["source"] == "rss")
+        conn.execute("update etl_checkpoints set lease_expires_at = clock_timestamp() - interval '1 minute'")
+    assert (etl("status").code, states(etl("status", "--json"))["rss"]) == (3, "stalled")
+
+
+def test_rows_quarantine_and_drift_are_counted(etl: Any, conn: Connection) -> None:
+    held = begin_run(conn, "csv", "cli")
+    conn.execute("update etl_runs set records_inserted = 1234, records_extracted = 1234")
+    conn.execute("insert into schema_drift (source, field, change, run_id) values ('csv', 'price', 'missing', 1)")
+    finish_run(conn, held, "success")
+    row = next(row for row in etl("status", "--json").objects if row["source"] == "csv")
+    assert (row["rows_total"], row["quarantined"], row["drift"]) == (1234, 0, 1)
+    assert "1,234" in etl("status").out
+
+
+def test_sources_are_listed_with_where_they_read_from(etl: Any) -> None:
+    done = etl("sources", COINGECKO_RATE_LIMIT="7/30", CSV_PATHS="a.csv,b/*.csv")
+    assert done.code == 0
+    assert [line.split()[:3] for line in done.out.splitlines()[1:]] == [
+        ["coinpaprika", "api", "10/1"],
+        ["coingecko", "api", "7/30"],
+        ["csv", "csv", "-"],
+        ["rss", "rss", "60/60"],
+    ]
+    assert "a.csv, b/*.csv" in done.out
+    assert [row["rate_limit"] for row in etl("sources", "--json").objects][0] == {"calls": 10, "seconds": 1.0}
+
+
+def test_help_and_version_need_no_settings(etl: Any) -> None:
+    broken = {"DATABASE_URL": "nonsense", "PORT": "x"}
+    assert etl("--version", **broken).out == f"kasparro-etl, version {version('kasparro-etl')}\n"
+    for command in ([], ["run"], ["status"], ["sources"], ["migrate"]):
+        done = etl(*command, "--help", **broken)
+        assert done.code == 0
+        assert len(done.out.splitlines()) <= 40
+        assert max(map(len, done.out.splitlines())) <= 100
+
+
+def test_the_embedded_database_is_used_and_migrated_without_a_setting(etl: Any, tmp_path: Path) -> None:
+    done = etl("status", DATABASE_URL="", KASPARRO_HOME=str(tmp_path / "home"))
+    assert done.code == 0, done.err
+    assert etl("migrate", DATABASE_URL="", KASPARRO_HOME=str(tmp_path / "home")).out == "nothing to apply: the schema is up to date\n"

@@ -1,0 +1,123 @@
+"""CoinGecko: from a recorded-shape body to rows, field by field, paging and keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from etl.source import Payload, Response
+from etl.sources.coingecko import PER_PAGE, SOURCE
+from etl.validate import validate
+from shared.settings import Settings
+
+MakeSettings = Callable[..., Settings]
+
+
+def rows(body: bytes) -> list[dict[str, Any]]:
+    payload = Payload(body, "http://127.0.0.1/coins/markets", {}, datetime.now(UTC))
+    result = validate(SOURCE, list(SOURCE.parse(payload)), 0)
+    assert not result.rejected
+    return [row._asdict() for _, row in result.accepted]
+
+
+def test_a_market_becomes_a_row_with_every_digit(payload: Callable[[str], bytes]) -> None:
+    assert rows(payload("coingecko/markets.json"))[0] == {
+        "kind": "asset",
+        "external_id": "bitcoin",
+        "symbol": "BTC",
+        "name": "Bitcoin",
+        "category": "cryptocurrency",
+        "price_usd": Decimal(20277),
+        "market_cap_usd": Decimal(388069566235),
+        "volume_24h_usd": Decimal(28438323628),
+        "percent_change_24h": Decimal("3.36381"),
+        "rank": 1,
+        "url": None,
+        "tags": None,
+        "source_updated_at": datetime(2022, 8, 30, 0, 6, 2, 240000, tzinfo=UTC),
+    }
+
+
+def test_an_unranked_coin_has_no_market_cap_but_a_true_volume(payload: Callable[[str], bytes]) -> None:
+    row = rows(payload("coingecko/markets.json"))[1]
+    assert (row["market_cap_usd"], row["rank"], row["percent_change_24h"]) == (None, None, None)
+    assert (row["volume_24h_usd"], str(row["price_usd"])) == (Decimal(0), "1.2345678901234567E-8")
+
+
+def test_any_figure_may_be_null(payload: Callable[[str], bytes]) -> None:
+    row = rows(payload("coingecko/markets.json"))[2]
+    figures = ("price_usd", "market_cap_usd", "volume_24h_usd", "percent_change_24h", "rank", "source_updated_at")
+    assert [row[name] for name in figures] == [None] * 6
+
+
+class Pages:
+    """A fetch over a market of so many coins, noting every request."""
+
+    def __init__(self, coins: int) -> None:
+        self.coins, self.asked = coins, list[dict[str, Any]]()
+
+    def __call__(self, url: str, *, params: dict[str, str], headers: dict[str, str]) -> Response:
+        self.asked.append({"url": url, "headers": headers, **params})
+        first = (int(params["page"]) - 1) * PER_PAGE
+        body = [{"id": f"coin-{n}"} for n in range(first, min(first + PER_PAGE, self.coins))]
+        return Response(200, json.dumps(body).encode(), {}, url)
+
+
+@pytest.mark.parametrize(
+    ("coins", "pages", "asked"),
+    [
+        (1000, "2", ["1", "2"]),
+        (1000, "4", ["1", "2", "3", "4"]),
+        (600, "4", ["1", "2", "3"]),
+        (500, "0", ["1", "2", "3"]),
+        (10, "0", ["1"]),
+    ],
+)
+def test_pages_are_fetched_until_the_setting_or_a_page_that_is_not_full(
+    settings: MakeSettings, coins: int, pages: str, asked: list[str]
+) -> None:
+    fetch = Pages(coins)
+    payloads = list(SOURCE.extract(settings(COINGECKO_MAX_PAGES=pages), fetch, {}))
+    assert [request["page"] for request in fetch.asked] == asked
+    assert {(r["vs_currency"], r["per_page"], r["order"]) for r in fetch.asked} == {("usd", "250", "market_cap_desc")}
+    assert payloads[-1].cursor == {}
+
+
+def test_an_interrupted_snapshot_goes_on_at_its_next_page_while_it_is_fresh(settings: MakeSettings) -> None:
+    first = next(SOURCE.extract(settings(), Pages(1000), {}))
+    fetch = Pages(1000)
+    list(SOURCE.extract(settings(), fetch, first.cursor))
+    assert [request["page"] for request in fetch.asked] == ["2", "3", "4"]
+    stale = {"page": 3, "started": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}
+    list(SOURCE.extract(settings(), old := Pages(1000), stale))
+    assert [request["page"] for request in old.asked] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("base", "header"),
+    [("https://api.coingecko.com/api/v3", "x-cg-demo-api-key"), ("https://pro-api.coingecko.com/api/v3", "x-cg-pro-api-key")],
+)
+def test_the_key_goes_into_the_header_of_its_host(settings: MakeSettings, base: str, header: str) -> None:
+    fetch = Pages(1)
+    list(SOURCE.extract(settings(COINGECKO_BASE_URL=base, COINGECKO_API_KEY="CG-secret"), fetch, {}))
+    assert fetch.asked[0]["headers"] == {"Accept": "application/json", header: "CG-secret"}
+    assert "CG-secret" not in json.dumps({k: v for k, v in fetch.asked[0].items() if k != "headers"})
+
+
+def test_the_rate_limit_follows_the_plan_unless_set(settings: MakeSettings) -> None:
+    pro = "https://pro-api.coingecko.com/api/v3"
+    assert str(SOURCE.rate_limit(settings())) == "10/60"
+    assert str(SOURCE.rate_limit(settings(COINGECKO_API_KEY="CG-x"))) == "30/60"
+    assert str(SOURCE.rate_limit(settings(COINGECKO_API_KEY="CG-x", COINGECKO_BASE_URL=pro))) == "250/60"
+    assert str(SOURCE.rate_limit(settings(COINGECKO_RATE_LIMIT="7/30"))) == "7/30"
+
+
+def test_recorded_lists_of_four_years_load_whole(corpus: Any) -> None:
+    for name in ("markets_usd_100_2021-06-24", "markets_usd_250_2022-08-30", "markets_usd_100_2025-02-16"):
+        body = (corpus / "coingecko" / f"{name}.json").read_bytes()
+        assert [row["external_id"] for row in rows(body)] == [coin["id"] for coin in json.loads(body)]

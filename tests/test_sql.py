@@ -1,0 +1,43 @@
+"""Every statement is named once, says what it is for, and is one that the migrated schema can plan."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import psycopg
+import pytest
+
+from shared.db import Connection
+from sql import queries, read_migrations
+
+VERBS = "list get count begin finish abandon acquire advance stage upsert quarantine ensure hold renew release store find insert take create lock has bound"
+UNPLANNED = ("create_migrations", "create_staging", "stage_records")
+
+
+@pytest.mark.parametrize("name", queries)
+def test_a_statement_has_a_verb_and_says_what_it_is_for(name: str) -> None:
+    assert name.split("_")[0] in VERBS.split()
+    assert queries[name].startswith(b"-- ")
+
+
+@pytest.mark.parametrize("name", [name for name in queries if name not in UNPLANNED])
+def test_a_statement_can_be_planned_against_the_schema(conn: Connection, name: str) -> None:
+    statement = re.sub(rb"%\(\w+\)[sb]", b"null", queries[name])
+    with conn.transaction(force_rollback=True):
+        conn.execute(queries["create_migrations"])
+        conn.execute(queries["create_staging"])
+        plan = psycopg.ClientCursor(conn).execute(b"explain " + statement).fetchall()
+    assert plan
+
+
+def test_no_statement_hides_outside_the_named_blocks() -> None:
+    for file in files("sql").iterdir():
+        if file.name.endswith(".sql"):
+            head = file.read_text(encoding="utf-8").split("-- name:")[0]
+            assert all(line.startswith("--") for line in head.splitlines() if line.strip()), file.name
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    numbers = [int(step.name[:4]) for step in read_migrations()]
+    assert numbers == list(range(1, len(numbers) + 1))
