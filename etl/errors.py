@@ -41,6 +41,6 @@ class FailureInjected(SourceError):
 
 def one_of_many(what: str, total: int, failures: Sequence[tuple[str, SourceError]]) -> SourceError:
     """Fold the failures of some files or feeds into one error; the rest were read."""
-    told = "; ".join(f"{name}: {error}" for name, error in failures)
+    told = "; ".join(str(error) if name in str(error) else f"{name}: {error}" for name, error in failures)
     message = told if total == 1 else f"{len(failures)} of {total} {what} failed: {told}"
     return SourceError(message, permanent=all(error.permanent for _, error in failures))

@@ -112,8 +112,8 @@ def write_rows(conn: Connection, source: Source, run: Run, batch: Batch, raw_id:
     conn.execute(queries["create_staging"])
     with conn.cursor() as cursor, cursor.copy(queries["stage_records"]) as copy:
         copy.write(staged(batch.validated.accepted))
-    params = {"source": source.name, "source_type": source.type, "run_id": run.id, "raw_id": raw_id}
-    conn.execute(queries["upsert_price_history"], params | {"fetched_at": batch.payload.fetched_at})
+    params = {"source": source.name, "source_type": source.type, "run_id": run.id, "raw_id": raw_id, "fetched_at": batch.payload.fetched_at}
+    conn.execute(queries["upsert_price_history"], params)
     row = fetch_one(conn, queries["upsert_unified"], params)
     assert row
     return int(row["inserted"]), int(row["updated"])

@@ -130,6 +130,8 @@ def ingest(work: Work, run: Run) -> Iterator[Progress]:
     cursor = run.position.cursor
     for payload, start in payloads(work, run):
         digest = hashlib.sha256(payload.body)
+        for note in payload.notes:
+            log.warning("payload noted", url=payload.url, note=note)
         for first, values, last in batches(source.parse(payload), start, work.options.batch_size):
             check(work.stop)
             if left is not None and len(values) > left:

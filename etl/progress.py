@@ -55,4 +55,4 @@ def progress(name: str, *, draw: bool) -> Iterator[Callable[[Progress], None]]:
     try:
         yield show
     finally:
-        click.echo("\r\033[2K", nl=False, file=sys.stderr)
+        click.echo("\r\033[2K\033[?25h", nl=False, file=sys.stderr)

@@ -48,6 +48,7 @@ class Payload:
     `meta` holds what `parse` needs besides the bytes (a file's header, a content type), as JSON.
     `cursor` is where the source stands once the payload is loaded.
     `done` and `total` tell how far the source is after this payload, in any unit (bytes, pages), 0 when unknown.
+    `notes` are for the operator: what upstream looks like that a person should know.
     """
 
     body: bytes
@@ -57,6 +58,7 @@ class Payload:
     meta: Mapping[str, Any] = field(default_factory=dict)
     done: int = 0
     total: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class Row(NamedTuple):

@@ -12,11 +12,13 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 
 from shared import embedded
-from shared.errors import DatabaseError
+from shared.errors import DatabaseError, SettingsError
 from shared.settings import Settings
 
 Connection: TypeAlias = "psycopg.Connection[DictRow]"
 Json = Jsonb
+Refused: TypeAlias = psycopg.Error
+Lost = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 
 UNREACHABLE = "database unreachable: {}: check that it runs and that DATABASE_URL names it"
 LOST = "database connection lost: {}: what was committed is safe, run the same command again to go on"
@@ -27,24 +29,19 @@ def connect(dsn: str, name: str) -> Connection:
     """Open one connection that commits by itself outside `with conn.transaction()`; `name` is shown in pg_stat_activity.
 
     No statement is prepared on the server, so a transaction-mode pooler may stand in between.
-    Raises DatabaseError without repeating the address: it may hold a password.
+    Raises DatabaseError, or SettingsError for what is no address, without repeating it: it may hold a password.
     """
     try:
-        conninfo.conninfo_to_dict(dsn)
+        given = conninfo.conninfo_to_dict(dsn)
+        ours = {"application_name": name, "connect_timeout": 10, "keepalives_idle": 30}
+        ours = {key: value for key, value in ours.items() if key not in given}
+        conn = psycopg.connect(dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None, **ours)  # type: ignore[arg-type]
     except psycopg.ProgrammingError:
-        raise DatabaseError("DATABASE_URL is not a Postgres address: write postgresql://user:password@host:5432/name") from None
-    try:
-        return psycopg.connect(
-            dsn,
-            autocommit=True,
-            row_factory=dict_row,
-            prepare_threshold=None,
-            application_name=name,
-            connect_timeout=10,
-            keepalives_idle=30,
-        )
-    except psycopg.OperationalError as error:
+        raise SettingsError(["DATABASE_URL: expected a Postgres address such as postgresql://user@host:5432/name"]) from None
+    except (psycopg.Error, UnicodeError) as error:
         raise DatabaseError(UNREACHABLE.format(one_line(error))) from None
+    conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # whatever the database's default: who waited for a lock must see why
+    return conn
 
 
 @contextmanager
@@ -74,8 +71,8 @@ def driver_errors_named() -> Iterator[None]:
     """Turn the driver's errors about the connection or the server's state into a DatabaseError. Also a decorator."""
     try:
         yield
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise DatabaseError((GAVE_UP if error.sqlstate else LOST).format(one_line(error))) from error
+    except Lost as error:
+        raise DatabaseError((GAVE_UP if getattr(error, "sqlstate", None) else LOST).format(one_line(error))) from error
 
 
 def fetch_one(conn: Connection, query: bytes, params: dict[str, Any] | None = None) -> DictRow | None:

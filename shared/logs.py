@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import structlog
 from pydantic import SecretStr
@@ -14,26 +16,49 @@ from pydantic import SecretStr
 from shared.settings import Settings
 
 HIDDEN = "***"
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+PASSWORDS = (
+    re.compile(r"^\w+://[^:@/]*:([^@]+)@"),
+    re.compile(r"^https?://([^:@/?#]+)@"),
+    re.compile(r"[?&](?:ssl)?password=([^&]+)"),
+    re.compile(r"\b(?:ssl)?password\s*=\s*('(?:\\.|[^'\\])*'|(?:\\.|[^\s\\])+)"),
+)
 
 
 def configure(settings: Settings) -> None:
     """Set up logging for this process. Call once, before the first line is logged."""
     hide = redactor(settings)
     console = wants_console(settings)
-    renderer: Any = structlog.dev.ConsoleRenderer(colors=False) if console else structlog.processors.JSONRenderer(default=str)
+    renderer: Any = structlog.processors.JSONRenderer(default=str)
+    if console:
+        renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if console else [structlog.processors.format_exc_info]),
+            structlog.processors.format_exc_info,  # before the secrets are cut out, which a renderer's own traceback would keep
             lambda _logger, _method, event: {key: redacted(value, hide) for key, value in event.items()},
+            *([one_line_each] if console else []),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level)),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # its warnings show whole addresses, past this file
+
+
+def one_line_each(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Write control characters as escapes, so that no value breaks its line or paints the terminal; a traceback keeps its lines."""
+    return {escaped(key, keep=""): escaped(value, keep="\n" if key == "exception" else "") for key, value in event.items()}
+
+
+def escaped(value: Any, keep: str) -> Any:
+    """A text without control characters but those to keep."""
+    if not isinstance(value, str):
+        return value
+    return CONTROL.sub(lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode(), value)
 
 
 def wants_console(settings: Settings) -> bool:
@@ -43,9 +68,13 @@ def wants_console(settings: Settings) -> bool:
 
 def redactor(settings: Settings) -> Callable[[str], str]:
     """Make a function that replaces every secret of the settings, and the passwords inside their addresses, in a text."""
-    whole = [value.get_secret_value() for value in dict(settings).values() if isinstance(value, SecretStr)]
-    parts = [part for value in whole for part in secret_parts(value)]
-    secrets = sorted({text for text in (*whole, *parts) if len(text) >= 4}, key=len, reverse=True)
+    given = dict(settings)
+    whole = [value.get_secret_value() for value in given.values() if isinstance(value, SecretStr)]
+    plain = [text for value in given.values() for text in (value if isinstance(value, tuple) else [value]) if isinstance(text, str)]
+    paths = [urlsplit(value).path.strip("/") for value in whole if value.startswith(("http://", "https://"))]
+    parts = [*(part for value in (*whole, *plain) for part in secret_parts(value)), *(path for path in paths if len(path) >= 8)]
+    written = {form for text in (*whole, *parts) for form in (text, unquote(text), quote(text, safe=""), repr(text)[1:-1])}
+    secrets = sorted((text for text in written if len(text) >= 4), key=len, reverse=True)
 
     def hide(text: str) -> str:
         for secret in secrets:
@@ -56,20 +85,18 @@ def redactor(settings: Settings) -> Callable[[str], str]:
 
 
 def secret_parts(value: str) -> list[str]:
-    """The password inside an address, as written and decoded."""
-    try:
-        password = urlsplit(value).password
-    except ValueError:
-        return []
-    return [password, unquote(password)] if password else []
+    """The passwords inside an address or a `key=value` text of Postgres, as written."""
+    found = [match[1] for pattern in PASSWORDS for match in pattern.finditer(value)]
+    return [part for text in found for part in (text, re.sub(r"\\(.)", r"\1", text.strip("'"))) if part]
 
 
 def redacted(value: Any, hide: Callable[[str], str]) -> Any:
-    """Hide secrets in a value however deep."""
+    """Hide secrets in a value however deep; what JSON has no form for becomes text."""
     if isinstance(value, str):
         return hide(value)
     if isinstance(value, dict):
-        return {key: redacted(item, hide) for key, item in value.items()}
+        return {hide(str(key)): redacted(item, hide) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [redacted(item, hide) for item in value]
-    return value if isinstance(value, int | float | bool | type(None)) else hide(str(value))
+    plain = isinstance(value, int | type(None)) or (isinstance(value, float) and math.isfinite(value))
+    return value if plain else hide(str(value))

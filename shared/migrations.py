@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from shared.db import Connection, fetch_one
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from shared.db import Connection, Lost, Refused, fetch_one, one_line
 from shared.errors import SchemaError
 from sql import Migration, queries, read_migrations
 
@@ -10,26 +13,42 @@ from sql import Migration, queries, read_migrations
 def migrate(conn: Connection) -> list[str]:
     """Apply what is missing and return the names applied. Safe when several processes start at once: one applies, the rest wait.
 
-    Raises SchemaError when the database is ahead of this version or an applied script was edited since.
+    Raises SchemaError when the database is ahead of this version, an applied script was edited since, or the server refuses one.
     """
     applied: list[str] = []
     while True:
-        with conn.transaction():
+        with refusals_named("schema_migrations"), conn.transaction():
             conn.execute(queries["lock_migrations"])
             conn.execute(queries["create_migrations"])
             missing = missing_migrations(conn)
             if not missing:
                 return applied
-            conn.execute(missing[0].script)
-            conn.execute(queries["insert_migration"], {"name": missing[0].name, "checksum": missing[0].checksum})
+            with refusals_named(missing[0].name):
+                conn.execute(missing[0].script)
+                conn.execute(queries["insert_migration"], {"name": missing[0].name, "checksum": missing[0].checksum})
         applied.append(missing[0].name)
+
+
+@contextmanager
+def refusals_named(step: str) -> Iterator[None]:
+    """Turn what the server refuses into a SchemaError that names the step; a lost connection passes."""
+    try:
+        yield
+    except Lost:
+        raise
+    except Refused as error:
+        reason = one_line(error)
+        raise SchemaError(
+            f"migration {step} failed: {reason}: nothing of it was kept, use a database of its own and a role that may create tables"
+        ) from error
 
 
 def require_schema(conn: Connection) -> None:
     """Check that the schema is the one this version works with. Raises SchemaError that names the next step."""
     known = read_migrations()
-    present = fetch_one(conn, queries["has_migrations"])
-    missing = missing_migrations(conn) if present and next(iter(present.values())) else known
+    with refusals_named("schema_migrations"):
+        present = fetch_one(conn, queries["has_migrations"])
+        missing = missing_migrations(conn) if present and next(iter(present.values())) else known
     if not missing:
         return
     at = known[len(known) - len(missing) - 1].name[:4] if len(missing) < len(known) else "nothing"

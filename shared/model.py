@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 SourceType = Literal["api", "csv", "rss"]
 Trigger = Literal["cli", "cron", "api", "backfill", "replay"]
 RunStatus = Literal["queued", "running", "success", "partial", "failed", "refused", "cancelled", "abandoned"]
-
-SOURCE_TYPES: dict[str, SourceType] = {"coinpaprika": "api", "coingecko": "api", "csv": "csv", "rss": "rss"}
-RUN_STATUSES: tuple[str, ...] = get_args(RunStatus)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from shared.model import RateLimit
 
 PAPRIKA_FREE = "https://api.coinpaprika.com/v1"
 GECKO_FREE = "https://api.coingecko.com/api/v3"
+MOST_CALLS = 100_000
+LONGEST_PERIOD = 366 * 24 * 3600
 
 
 def read_rate(value: Any) -> Any:
@@ -23,17 +25,26 @@ def read_rate(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     parts = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+(?:\.\d+)?)\s*", value)
-    if not parts or int(parts[1]) < 1 or float(parts[2]) <= 0:
-        raise ValueError("expected CALLS/SECONDS, for example 30/60")
+    if not parts or not 1 <= float(parts[1]) <= MOST_CALLS or not 0 < float(parts[2]) <= LONGEST_PERIOD:
+        raise ValueError(f"expected CALLS/SECONDS, for example 30/60, at most {MOST_CALLS} calls and {LONGEST_PERIOD} seconds")
     return RateLimit(int(parts[1]), float(parts[2]))
 
 
-def read_url(value: str) -> str:
-    """Accept an http or https address without a trailing slash. Raises ValueError on anything else."""
-    url = urlsplit(value.strip())
-    if url.scheme not in ("http", "https") or not url.hostname:
+def read_address(value: str) -> str:
+    """Accept an http or https address. Raises ValueError without repeating it: it may hold a password."""
+    try:
+        url = urlsplit(value)
+        sound = url.scheme in ("http", "https") and url.hostname and url.port != 0 and re.search(r"[\s\x00-\x1f\x7f]", value) is None
+    except ValueError:
+        sound = False
+    if not sound:
         raise ValueError("expected an address that starts with http:// or https://")
-    return value.strip().rstrip("/")
+    return value
+
+
+def read_url(value: str) -> str:
+    """Accept an address that paths are added to: without a trailing slash. Raises ValueError on anything else."""
+    return read_address(value).rstrip("/")
 
 
 def read_list(value: Any) -> Any:
@@ -43,7 +54,10 @@ def read_list(value: Any) -> Any:
 
 def read_dsn(value: str) -> str:
     """Accept a Postgres address. Raises ValueError without repeating it: it may hold a password."""
-    if not value.startswith(("postgresql://", "postgres://")) and "=" not in value:
+    if value.startswith(("postgresql://", "postgres://")):
+        if value.partition("?")[0].count("@") > 1:  # quirk: libpq ends the password at the first @ and takes the rest for a host
+            raise ValueError("expected a password with @ written as %40")
+    elif not re.match(r"[a-z_]+\s*=", value):
         raise ValueError("expected a Postgres address such as postgresql://user@host:5432/name")
     return value
 
@@ -51,7 +65,7 @@ def read_dsn(value: str) -> str:
 Rate = Annotated[RateLimit | None, BeforeValidator(read_rate)]
 Url = Annotated[str, BeforeValidator(read_url)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(read_list)]
-Urls = Annotated[tuple[Url, ...], BeforeValidator(read_list)]
+Urls = Annotated[tuple[Annotated[str, BeforeValidator(read_address)], ...], BeforeValidator(read_list)]
 Dsn = Annotated[SecretStr, BeforeValidator(read_dsn)]
 SecretUrl = Annotated[SecretStr, BeforeValidator(read_url)]
 
@@ -102,16 +116,14 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     problems: list[str] = []
     for field in Settings.model_fields:
         name = field.upper()
-        if environ.get(name):
-            values[field] = environ[name]
+        if environ.get(name, "").strip():
+            values[field] = environ[name].strip()
         elif environ.get(f"{name}_FILE"):
             try:
                 values[field] = Path(environ[f"{name}_FILE"]).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
                 problems.append(f"{name}_FILE: cannot be read ({type(error).__name__}): name a readable text file, or unset it")
-    for field in ("log_level",):
-        values.update({field: values[field].upper()} if field in values else {})
-    values = {field: value for field, value in values.items() if value}
+    values = {field: value.upper() if field == "log_level" else value for field, value in values.items() if value}
     try:
         settings = Settings.model_validate(values)
     except ValidationError as invalid:
@@ -119,7 +131,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
             f"{str(error['loc'][0]).upper()}: {explain(error)}" for error in invalid.errors(include_input=False, include_url=False)
         ]
     if problems:
-        raise SettingsError(problems)
+        raise SettingsError(list(dict.fromkeys(problems)))
     return settings
 
 

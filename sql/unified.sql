@@ -24,7 +24,8 @@ create temporary table staged_records (
 copy staged_records from stdin (format csv)
 
 -- name: upsert_unified
--- Insert the new, update the changed, touch nothing else; an older source_updated_at never wins.
+-- Insert the new, update the changed, touch nothing else; an older source_updated_at never wins,
+-- unless the one we have lies in the future, which proves nothing and would block the record for ever.
 -- Of several records with one key the newest counts. The lateral look-up keeps the plan one index probe a record,
 -- whatever the planner thinks of a table without statistics. Keys are sorted, so two writers cannot deadlock.
 with newest as (
@@ -38,7 +39,7 @@ with newest as (
         select u.* from unified_data u where u.source = %(source)s and u.external_id = n.external_id limit 1
     ) t on true
     where t.id is null
-       or (coalesce(n.source_updated_at >= t.source_updated_at, true)
+       or ((coalesce(n.source_updated_at >= t.source_updated_at, true) or t.source_updated_at > %(fetched_at)s::timestamptz + interval '1 day')
            and (n.kind, n.symbol, n.name, n.category, n.price_usd, n.market_cap_usd, n.volume_24h_usd, n.percent_change_24h,
                 n.rank, n.url, n.tags, coalesce(n.source_updated_at, t.source_updated_at), 'active')
                is distinct from
@@ -57,7 +58,6 @@ with newest as (
         percent_change_24h = excluded.percent_change_24h, rank = excluded.rank, url = excluded.url, tags = excluded.tags,
         source_updated_at = coalesce(excluded.source_updated_at, t.source_updated_at), updated_at = clock_timestamp(),
         status = 'active', raw_id = excluded.raw_id, raw_position = excluded.raw_position, run_id = excluded.run_id
-    where coalesce(excluded.source_updated_at >= t.source_updated_at, true)
     returning xmax = 0 as inserted
 )
 select count(*) filter (where inserted) as inserted, count(*) filter (where not inserted) as updated from written

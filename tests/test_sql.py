@@ -11,7 +11,8 @@ import pytest
 from shared.db import Connection
 from sql import queries, read_migrations
 
-VERBS = "list get count begin finish abandon acquire advance stage upsert quarantine ensure hold renew release store find insert take create lock has bound"
+VERBS = """list get count find has begin finish abandon acquire advance hold renew release ensure store stage insert upsert quarantine
+take create lock bound"""
 UNPLANNED = ("create_migrations", "create_staging", "stage_records")
 
 

@@ -52,9 +52,7 @@ def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payloa
     while last == 0 or page <= last:
         params = {"vs_currency": "usd", "order": "market_cap_desc", "per_page": str(PER_PAGE), "page": str(page)}
         body = fetch(url, params=params, headers=headers(settings)).body
-        payload = Payload(
-            body, f"{url}?{'&'.join(f'{k}={v}' for k, v in params.items())}", {}, datetime.now(UTC), done=page, total=last
-        )
+        payload = Payload(body, f"{url}?{'&'.join(f'{k}={v}' for k, v in params.items())}", {}, datetime.now(UTC), done=page, total=last)
         full = sum(1 for _ in parse(payload)) >= PER_PAGE
         more = full and page != last
         yield replace(payload, cursor={"page": page + 1, "started": started} if more else {})

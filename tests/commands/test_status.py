@@ -76,7 +76,7 @@ def test_sources_are_listed_with_where_they_read_from(etl: Any) -> None:
         ["rss", "rss", "60/60"],
     ]
     assert "a.csv, b/*.csv" in done.out
-    assert [row["rate_limit"] for row in etl("sources", "--json").objects][0] == {"calls": 10, "seconds": 1.0}
+    assert next(row["rate_limit"] for row in etl("sources", "--json").objects) == {"calls": 10, "seconds": 1.0}
 
 
 def test_help_and_version_need_no_settings(etl: Any) -> None:

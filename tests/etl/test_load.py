@@ -72,6 +72,12 @@ def test_an_older_record_never_overwrites_a_newer(world: Any) -> None:
     assert world.rows("select price_usd::int from price_history order by observed_at") == [(1,), (2,)]
 
 
+def test_a_time_in_the_future_does_not_block_its_record_for_ever(world: Any) -> None:
+    world.bodies = [[{"id": "a", "price": 1, "at": "2099-01-01T00:00:00Z"}], [{"id": "a", "price": 2, "at": "2026-01-01T00:00:00Z"}]]
+    assert world.run().counts == Counts(inserted=1, updated=1)
+    assert world.rows("select price_usd::int, source_updated_at::date::text from unified_data") == [(2, "2026-01-01")]
+
+
 def test_a_record_without_a_time_keeps_the_time_known(world: Any) -> None:
     world.bodies = [[{"id": "a", "price": 2, "at": "2026-01-02T00:00:00Z"}], [{"id": "a", "price": 3}], [{"id": "a", "price": 3}]]
     assert world.run().counts == Counts(inserted=1, updated=1, unchanged=1)

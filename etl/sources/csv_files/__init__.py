@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from etl.source import Source
 from etl.sources.csv_files.columns import FIELDS
-from etl.sources.csv_files.extract import extract
-from etl.sources.csv_files.parse import excerpts, parse
+from etl.sources.csv_files.reading import extract
 from etl.sources.csv_files.record import RECORD, normalize
+from etl.sources.csv_files.rows import excerpts, parse
 
 __all__ = ["FIELDS", "SOURCE"]
 

@@ -10,8 +10,21 @@ NULLS = frozenset(
      "null", "none", "nil", "unknown", "tbd", "tba"}
 )  # fmt: skip
 SCALES = {
-    **{"": 0, "k": 3, "thousand": 3, "m": 6, "mn": 6, "mln": 6, "mio": 6, "million": 6},
-    **{"b": 9, "bn": 9, "bln": 9, "billion": 9, "t": 12, "tn": 12, "trillion": 12},
+    "": 0,
+    "k": 3,
+    "thousand": 3,
+    "m": 6,
+    "mn": 6,
+    "mln": 6,
+    "mio": 6,
+    "million": 6,
+    "b": 9,
+    "bn": 9,
+    "bln": 9,
+    "billion": 9,
+    "t": 12,
+    "tn": 12,
+    "trillion": 12,
 }
 PLAIN = r"[0-9]{1,40}(?:\.[0-9]{1,100})?"
 MAX_RANK = 2_147_483_647
@@ -117,5 +130,3 @@ def says_comma(text: str) -> int:
     whole, _, rest = number.partition(sign)
     decimal = len(rest) != 3 or len(whole) > 3 or whole == "0"
     return (1 if sign == "," else -1) if decimal and rest else 0
-
-

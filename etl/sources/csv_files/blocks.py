@@ -61,7 +61,7 @@ def make_block(body: bytes, encoding: str, newline: bytes, *, settled: bool = Tr
 
 def find_cut(buffer: bytes, encoding: str, newline: bytes, head: int) -> int:
     """Say how many bytes make a block, 0 when more must be read first."""
-    length = find_end(buffer, encoding, newline, head)
+    length = find_end(buffer[: BLOCK + head], encoding, newline, head) or find_end(buffer, encoding, newline, head)
     if length or len(buffer) < PATIENCE + head:
         return length
     # A stray quote has spoilt the parity: any newline will do, and parse finds its own way.

@@ -26,7 +26,7 @@ IDENTITY = ("external_id", "symbol", "name")
 FILLER = frozenset(
     {"the", "in", "of", "per", "a", "is", "by", "for", "as", "quote", "quotes", "quotation", "metrics", "metric", "data", "market",
      "value", "values", "current", "latest", "live", "now", "today", "unit", "spot", "asset", "coin", "crypto", "token",
-     "currency", "info", "raw", "display", "total", "stats", "statistics", "last", "real", "time", "utc", "gmt", "usd"}
+     "currency", "info", "raw", "display", "total", "stats", "statistics", "last", "intraday", "real", "time", "utc", "gmt", "usd"}
 )  # fmt: skip
 THINGS = frozenset({"coin", "crypto", "asset", "token", "currency", "project", "base", "cmc", "coingecko", "coinpaprika", "cg", "website"})
 OHLC = frozenset({"open", "high", "low", "close"})
@@ -46,10 +46,14 @@ class Mapping:
 def score_price(words: frozenset[str]) -> int:
     """Rate a column as the price in US dollars."""
     rest = words - FILLER
+    if words & {"time", "utc", "gmt"}:
+        return 0
     if rest == {"price"}:
         return 100 if "usd" in words else 98 if words == {"price"} else 95
     if words & {"price", "last", "close"} and rest <= {"price", "close", "trade", "traded", "rate", "usdt", "adj", "adjusted"}:
         return 50 if words & {"adj", "adjusted", "usdt"} else 60
+    if words == {"rate"}:
+        return 30
     return 40 if words in ({"usd"}, {"value", "usd"}, {"rate", "usd"}, {"exchange", "rate", "usd"}, {"usdt"}) else 0
 
 
@@ -95,7 +99,7 @@ def score_name(words: frozenset[str]) -> int:
 
 def score_id(words: frozenset[str]) -> int:
     """Rate a column as the provider's own id."""
-    if "id" in words and words - THINGS == {"id"}:
+    if "id" in words and words - THINGS - {"metrics", "data", "info"} == {"id"}:
         return 100 if words == {"id"} else 95
     if "slug" in words and words - THINGS <= {"slug", "name"}:
         return 80
@@ -136,9 +140,7 @@ def score_date(words: frozenset[str]) -> int:
 
 def score_words(table: dict[str, int]) -> Score:
     """Make a score for a field that is known by single words."""
-    return lambda words: (
-        max((table.get(word, 0) for word in words), default=0) if words - THINGS and len(words) <= 2 and not words & BARRED else 0
-    )
+    return lambda words: max((table.get(word, 0) for word in words), default=0) if len(words) <= 2 and not words & BARRED else 0
 
 
 BARRED = frozenset({"image", "logo", "icon", "thumb", "id", "count", "date", "change", "pct", "rank", "price"})

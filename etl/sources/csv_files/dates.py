@@ -64,6 +64,9 @@ def read_written(text: str) -> datetime | None:
     found = next(filter(None, (form.fullmatch(text) for form in FORMATS)), None)
     if not found:
         return None
+    year = read_year(found["year"])
+    if not FIRST.year <= year <= LAST.year:
+        return None
     month = int(found["month"]) if found["month"].isdigit() else read_month(found["month"])
     hour = int(found["hour"] or 0)
     if found["half"]:
@@ -73,7 +76,7 @@ def read_written(text: str) -> datetime | None:
     zone = timezone(read_zone(found["zone"] or ""))
     fraction = int((found["fraction"] or "0")[:6].ljust(6, "0"))
     minute, second = int(found["minute"] or 0), int(found["second"] or 0)
-    moment = datetime(read_year(found["year"]), month, int(found["day"]), hour, minute, second, fraction, zone)
+    moment = datetime(year, month, int(found["day"]), hour, minute, second, fraction, zone)
     return moment.astimezone(UTC)
 
 

@@ -101,9 +101,12 @@ def find_candidates(text: str) -> Iterator[Candidate]:
                 continue
             skip = number + reader.line_num
             mapping = map_columns(header)
-            rows = read_rows(start, delimiter, skip) if mapping.columns else []
+            if not mapping.columns:
+                continue
+            rows = read_rows(start, delimiter, skip)
             yield Candidate(delimiter, skip, header, mapping, rows)
-    yield Candidate(",", 0, [], Mapping({}), read_rows(start, ",", 0))
+        header, *rows = read_rows(start, delimiter, 0) or [[]]
+        yield Candidate(delimiter, 0, header, Mapping({}), rows)
 
 
 def read_rows(text: str, delimiter: str, skip: int) -> list[list[str]]:
@@ -143,7 +146,11 @@ def take_cells(rows: list[list[str]], index: int) -> list[str]:
 def counts_rows(rows: list[list[str]], columns: dict[str, int]) -> bool:
     """Tell an id that only numbers the rows: it would name another asset as soon as the order changes."""
     cells = take_cells(rows, columns.get("external_id", len(columns) + 10_000))
-    if len(cells) < 3 or columns.keys().isdisjoint(("symbol", "name")) or not all(cell.strip().isdecimal() for cell in cells):
+    if (
+        len(cells) < 3
+        or columns.keys().isdisjoint(("symbol", "name"))
+        or not all(cell.strip().isdecimal() and len(cell) < 19 for cell in cells)
+    ):
         return False
     return [int(cell) for cell in cells] == list(range(int(cells[0]), int(cells[0]) + len(cells)))
 

@@ -41,6 +41,15 @@ def look_at(path: str) -> os.stat_result:
     return found
 
 
+def size_of(path: str) -> int:
+    """Give a file's size, 0 for what is no file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
 def require_regular(found: os.stat_result) -> None:
     """Refuse what could block or never end. Raises SourceError."""
     if stat.S_ISDIR(found.st_mode):

@@ -66,6 +66,7 @@ def save(track: Track) -> dict[str, Any]:
     segments = track.segments
     if track.offset > track.start:
         segments = (*segments, (track.offset - track.start, track.digest.hexdigest()))
+    complete = len(segments) <= SEGMENTS and sum(size for size, _ in segments) == track.offset
     return {
         "version": VERSION,
         "offset": track.offset,
@@ -75,7 +76,7 @@ def save(track: Track) -> dict[str, Any]:
         "windows": [list(window) for window in track.windows],
         "stride": track.stride,
         "blocks": track.blocks,
-        "segments": [list(segment) for segment in segments] if len(segments) <= SEGMENTS else [],
+        "segments": [list(segment) for segment in segments] if complete else [],
     }
 
 
@@ -91,31 +92,35 @@ def is_racy(mtime_ns: int, now: float) -> bool:
 
 
 def resume(file: BinaryIO, state: Mapping[str, Any], *, whole: bool) -> Track | str:
-    """Go to where reading stopped, when all before is as it was; else say what happened: truncated, replaced or edited."""
+    """Go to where reading stopped, when all before is as it was; else say what happened: truncated or edited."""
     offset = state["offset"]
     head = read_at(file, 0, min(HEAD, offset))
     length, digest = state["head"]
     if digest_of(head[:length]) != digest:
-        return "truncated" if length > len(head) else "replaced"
+        return "truncated" if length > len(head) else "edited"
     track = Track(offset, state["line"], head, stride=state["stride"], blocks=state["blocks"], start=offset)
     track = replace(track, windows=tuple((int(at), int(size), str(kept)) for at, size, kept in state["windows"]))
     if whole or (offset <= SMALL and state["segments"]):
-        tail = check_whole(file, state)
+        found = check_whole(file, state)
+        if isinstance(found, str):
+            return found
+        tail, digest = found
+        track = replace(track, digest=digest, start=0)
     else:
         kept = all(digest_of(read_at(file, at, size)) == digest for at, size, digest in track.windows)
-        tail = read_at(file, offset - state["tail"][0], state["tail"][0]) if kept else "edited"
-    if isinstance(tail, str):
-        return tail
+        if not kept:
+            return "edited"
+        tail = read_at(file, offset - state["tail"][0], state["tail"][0])
+        track = replace(track, segments=tuple((int(size), str(kept)) for size, kept in state["segments"]))
     if digest_of(tail[-state["tail"][0] :]) != state["tail"][1]:
         return "truncated" if len(tail) < state["tail"][0] else "edited"
-    segments = tuple((int(size), str(kept)) for size, kept in state["segments"])
-    return replace(track, tail=tail, segments=segments, start=offset if segments else 0)
+    return replace(track, tail=tail)
 
 
-def check_whole(file: BinaryIO, state: Mapping[str, Any]) -> bytes | str:
-    """Read all that was read before and give its last bytes, or say what happened to it."""
+def check_whole(file: BinaryIO, state: Mapping[str, Any]) -> tuple[bytes, Any] | str:
+    """Read all that was read before and give its last bytes and its digest, or say what happened to it."""
     file.seek(0)
-    tail = b""
+    tail, whole = b"", hashlib.sha256()
     if sum(size for size, _ in state["segments"]) != state["offset"]:
         return "edited"
     for size, kept in state["segments"]:
@@ -125,10 +130,11 @@ def check_whole(file: BinaryIO, state: Mapping[str, Any]) -> bytes | str:
             if not piece:
                 return "truncated"
             digest.update(piece)
+            whole.update(piece)
             tail, size = (tail + piece)[-WINDOW:], size - len(piece)
         if digest.hexdigest() != kept:
             return "edited"
-    return tail
+    return tail, whole
 
 
 def read_at(file: BinaryIO, offset: int, length: int) -> bytes:

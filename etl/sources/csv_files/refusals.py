@@ -21,7 +21,7 @@ def explain(header: Sequence[str], columns: Mapping[str, int], rows: Sequence[Se
     if body[:2] in ('{"', "[{", "{}", "[]", "{\n", "[\n", "{\r", "[\r"):
         return "is JSON, not CSV: export it as CSV"
     if not columns:
-        return explain_nothing(rows)
+        return explain_nothing(header, rows)
     dated = "updated_at" in columns
     identity = not columns.keys().isdisjoint(IDENTITY)
     if not identity and dated and ("price" in columns or any(cell.lower() in ("open", "high", "low", "close") for cell in named)):
@@ -35,10 +35,9 @@ def explain(header: Sequence[str], columns: Mapping[str, int], rows: Sequence[Se
     return f"has no header that names an asset and a price in its first 20 lines: add {EXAMPLE}"
 
 
-def explain_nothing(rows: Sequence[Sequence[str]]) -> str:
+def explain_nothing(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Give the reason for a file in which no line names any field."""
-    tickers = find_tickers(rows[0], rows[1:]) if rows else []
-    if tickers:
+    if tickers := find_tickers(header, rows):
         return f"has a column for each asset ({show(tickers)}): turn it into one row for each asset, with columns symbol and price"
     return f"has no header in its first 20 lines: add {EXAMPLE}"
 

@@ -14,20 +14,21 @@ from etl.errors import SourceError, one_of_many
 from etl.source import Cursor, Fetch, Payload
 from etl.sources.csv_files.blocks import Block, cut_blocks
 from etl.sources.csv_files.dialect import SAMPLE, Dialect, sniff
-from etl.sources.csv_files.files import find_files, look_at, open_file
+from etl.sources.csv_files.files import find_files, look_at, open_file, size_of
 from etl.sources.csv_files.fingerprint import VERSION, Track, advance, is_racy, resume, save, unchanged
 from shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A block with what is known of its file: the state to remember once it is loaded, what parse needs, and bytes read so far."""
+    """A block with what is known of its file: the state to remember once it is loaded, what parse needs, bytes read so far, notes."""
 
     block: Block
     first_line: int
     state: dict[str, Any]
     meta: dict[str, Any]
     read: int
+    notes: tuple[str, ...]
 
 
 def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payload]:
@@ -36,7 +37,7 @@ def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payloa
     count = len(paths) + len(failures)
     known: Mapping[str, Any] = cursor.get("files") or {}
     files = {path: state for path, state in known.items() if os.path.lexists(path)}
-    sizes = {path: os.stat(path).st_size if os.path.isfile(path) else 0 for path in paths}
+    sizes = {path: size_of(path) for path in paths}
     total, before = sum(sizes.values()), 0
     for path in paths:
         try:
@@ -44,7 +45,7 @@ def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payloa
                 files = {**files, path: piece.state}
                 lines = f"#L{piece.first_line}-{piece.first_line + piece.block.lines - 1}"
                 done = before + min(piece.read, sizes[path])
-                yield Payload(piece.block.body, path + lines, {"files": files}, datetime.now(UTC), piece.meta, done, total)
+                yield Payload(piece.block.body, path + lines, {"files": files}, datetime.now(UTC), piece.meta, done, total, piece.notes)
         except SourceError as error:
             failures.append((path, error))
         before += sizes[path]
@@ -81,7 +82,9 @@ def find_start(raw: BinaryIO, inflated: BinaryIO | None, state: Mapping[str, Any
         track = resume(inflated or raw, state, whole=whole)
     except (EOFError, zlib.error):
         track = "truncated"
-    return (Track(), track) if isinstance(track, str) else (track, "")
+    if isinstance(track, str):
+        return Track(), "replaced" if track == "edited" and found.st_ino != state["inode"] else track
+    return track, ""
 
 
 def find_dialect(file: BinaryIO, track: Track, state: Mapping[str, Any] | None) -> Dialect:
@@ -114,10 +117,16 @@ def read_on(path: str, raw: BinaryIO, inflated: BinaryIO | None, track: Track, d
     for block in cut_blocks(read, encoding, newline, head):
         first, skip = track.line + 1, 0 if track.offset else dialect.skip
         meta = {"path": path, **kept, "skip": skip, "width": len(dialect.header), "mtime": mtime}
-        meta.update({"restarted": note} if note else {})
+        notes = () if track.offset else remarks(dialect, note)
         track = advance(track, block.body, block.lines) if block.settled else track
         now = os.fstat(raw.fileno())
         size = raw.tell() if block.last else now.st_size
         stamp = {"size": size, "mtime_ns": now.st_mtime_ns, "inode": now.st_ino, "done": block.last}
         stamp["racy"] = is_racy(now.st_mtime_ns, time.time())
-        yield Piece(block, first, {**save(track), **stamp, "dialect": kept}, meta, raw.tell())
+        yield Piece(block, first, {**save(track), **stamp, "dialect": kept}, meta, raw.tell(), notes)
+
+
+def remarks(dialect: Dialect, note: str) -> tuple[str, ...]:
+    """Say what a person should know of how a file is read from its start."""
+    again = (f"the file was {note} since the last run: it is read again from its start",) if note else ()
+    return again + tuple(f"the column for {name} is left out: {reason}" for name, reason in dialect.ignored.items())
