@@ -195,7 +195,10 @@ def send(session: requests.Session, request: requests.PreparedRequest, patience:
     deadline = time.monotonic() + patience.response
     around = session.merge_environment_settings(str(request.url), {}, True, None, None)
     try:
-        with session.send(request, timeout=(patience.connect, patience.silence), allow_redirects=False, **around) as answer:
+        # quirk: `session.send` reads the body of a redirect to its end, without a bound, even when it may not follow
+        adapter = session.get_adapter(str(request.url))
+        patient = (patience.connect, patience.silence)
+        with adapter.send(request, True, patient, around["verify"] or True, around["cert"], around["proxies"]) as answer:
             if location := session.get_redirect_target(answer):
                 return None, location
             headers = {name.lower(): value for name, value in answer.headers.items()}

@@ -38,8 +38,8 @@ def facts(outcome: Outcome, message: str | None) -> dict[str, Any]:
 
 def log_outcome(outcome: Outcome, message: str | None) -> None:
     """The one line a source gets where nobody watches."""
-    told = facts(outcome, message)
-    told["run_id"] = told.pop("id")
+    told = {name: value for name, value in facts(outcome, message).items() if value is not None}
+    told["run_id"] = told.pop("id", None)
     write = log.info if is_good(outcome) else log.warning if isinstance(outcome.error, Locked) else log.error
     write(
         "run finished" if outcome.status in ("success", "partial") else "run locked" if outcome.status is None else f"run {outcome.status}",

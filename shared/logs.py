@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from shared.settings import Settings
 
 HIDDEN = "***"
+FIRST = ("timestamp", "level", "event", "source", "run_id")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 PASSWORDS = (
     re.compile(r"^\w+://[^:@/]*:([^@]+)@"),
@@ -38,7 +39,7 @@ def configure(settings: Settings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,  # before the secrets are cut out, which a renderer's own traceback would keep
-            lambda _logger, _method, event: {key: redacted(value, hide) for key, value in event.items()},
+            lambda _logger, _method, event: {key: redacted(event[key], hide) for key in sorted(event, key=place)},
             *([one_line_each] if console else []),
             renderer,
         ],
@@ -59,6 +60,11 @@ def escaped(value: Any, keep: str) -> Any:
     if not isinstance(value, str):
         return value
     return CONTROL.sub(lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode(), value)
+
+
+def place(key: str) -> int:
+    """Where a key stands in a line: when and what first, the rest as it came."""
+    return FIRST.index(key) if key in FIRST else len(FIRST)
 
 
 def wants_console(settings: Settings) -> bool:

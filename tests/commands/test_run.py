@@ -216,3 +216,18 @@ def test_a_killed_run_is_abandoned_and_resumed_by_the_next(
         pass
     assert etl("run", "--source", "coingecko", **world).code == 0
     assert [row["status"] for row in conn.execute("select status from etl_runs order by id").fetchall()] == ["abandoned", "success"]
+
+
+def test_two_processes_share_one_fresh_embedded_server(world: dict[str, str], tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KASPARRO_HOME": str(tmp_path / "home"), **world}
+    command = [str(Path(sys.executable).parent / "kasparro-etl"), "run", "--json", "--source"]
+    both = [
+        subprocess.Popen([*command, names], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for names in ("csv", "rss")
+    ]
+    outputs = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    again = subprocess.run([*command, "csv,rss"], env=env, capture_output=True, text=True, timeout=120)
+    runs = json.loads(again.stdout.splitlines()[-1])["runs"]
+    assert [(run["id"] in (3, 4), run["records_inserted"]) for run in runs] == [(True, 0), (True, 0)]
+    leftover = subprocess.run(["pgrep", "-f", str(tmp_path / "home")], capture_output=True, text=True)
+    assert leftover.stdout == ""

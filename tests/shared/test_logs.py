@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -32,6 +33,7 @@ def unconfigured() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+    logging.getLogger("urllib3").setLevel(logging.NOTSET)
 
 
 def log_with(**environ: str) -> Any:
@@ -139,10 +141,11 @@ def test_one_event_stays_one_line_and_cannot_paint_the_terminal(form: str, capsy
     assert "\\n" in line
 
 
-def test_libraries_do_not_write_addresses_past_us(capsys: pytest.CaptureFixture[str]) -> None:
+def test_libraries_do_not_write_addresses_past_us(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     log_with()
     urllib3.connectionpool.log.warning("Failed to parse headers (url=%s)", f"https://h/?key={KEY}")
     assert lines(capsys) == []
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("text", ["DATABASE_URL", "records 12", "", "a short p"])

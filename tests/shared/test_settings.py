@@ -166,7 +166,7 @@ def test_a_bad_secret_from_a_file_is_named_without_its_value(tmp_path: Path) -> 
 def test_settings_cannot_be_changed() -> None:
     settings = read_settings({})
     with pytest.raises(ValidationError):
-        settings.port = 1  # type: ignore[misc]
+        settings.port = 1
 
 
 def test_no_text_of_the_settings_shows_a_secret() -> None:
