@@ -23,6 +23,14 @@ class FetchError(SourceError):
         self.status = status
 
 
+class Transient(Exception):
+    """A failure of one try that another may mend; `after` is what upstream asked us to wait, in seconds."""
+
+    def __init__(self, message: str, status: int | None = None, after: float | None = None) -> None:
+        super().__init__(message)
+        self.status, self.after = status, after
+
+
 class Locked(KasparroError):
     """Another run holds the source."""
 

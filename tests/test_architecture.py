@@ -18,7 +18,7 @@ MAY_IMPORT = {"sql": set(), "shared": {"shared", "sql"}, "etl": {"etl", "shared"
 DOORS = {
     "psycopg": ("shared/db.py", "shared/embedded.py", "etl/load.py", "etl/lease.py", "web/db.py", "web/queries.py"),
     "requests": ("etl/fetch.py",),
-    "urllib3": ("etl/fetch.py",),
+    "urllib3": ("etl/fetch.py", "etl/body.py"),
     "backoff": ("etl/fetch.py",),
     "click": ("etl/cli.py", "etl/commands/", "etl/progress.py"),
     "feedparser": ("etl/sources/rss.py",),

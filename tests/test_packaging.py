@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,14 +16,21 @@ ROOT = Path(__file__).parent.parent
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
 
 
+def ours() -> set[str]:
+    """The top-level packages that setup.cfg lists."""
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return {name.split(".")[0] for name in config["options"]["packages"].split()}
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel from a copy, so that the checkout stays clean."""
     folder = tmp_path_factory.mktemp("wheel")
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
-    for name in (name for name in tracked if (ROOT / name).exists()):
-        (folder / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "copy" / name).write_bytes((ROOT / name).read_bytes())
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", *ours()):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        (folder / "copy").mkdir(exist_ok=True)
+        copy(ROOT / name, folder / "copy" / name)
     subprocess.run(
         [*PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(folder / "copy")], check=True, capture_output=True
     )
@@ -31,10 +39,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_every_module_and_statement(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
-    packages = ConfigParser()
-    packages.read(ROOT / "setup.cfg")
-    ours = {name.split(".")[0] for name in packages["options"]["packages"].split()}
-    files = [path for package in ours for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".sql")]
+    files = [path for package in ours() for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".sql")]
     assert {path.relative_to(ROOT).as_posix() for path in files} <= packed
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from etl import fetch as module
+from etl import addresses
 from etl.errors import FetchError, Stopped
 from etl.fetch import Patience, Waits, fetcher
 from tests.conftest import Upstream
@@ -209,10 +209,10 @@ def date(seconds: float) -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
-@pytest.mark.parametrize(
-    ("value", "low", "high"), [("7", 7, 7), (" 0 ", 0, 0), (date(60), 20, 60), (date(-60), 0, 0), (date(60)[:-4] + "-0000", 20, 60)]
-)
-def test_upstream_says_how_long_to_wait(upstream: Upstream, value: str, low: float, high: float) -> None:
+@pytest.mark.parametrize(("value", "low", "high"), [("7", 7, 7), (" 0 ", 0, 0), (60.0, 20, 60), (-60.0, 0, 0), ("-0000", 20, 60)])
+def test_upstream_says_how_long_to_wait(upstream: Upstream, value: str | float, low: float, high: float) -> None:
+    """A float stands for a date so many seconds from now, `-0000` for one of an unknown zone."""
+    value = date(value) if isinstance(value, float) else date(60)[:-4] + value if value == "-0000" else value
     client = Client(Patience(tries=3, budget=1000))
     upstream.answers["/list"] = (429, {"Retry-After": value}, b"")
     assert "3 tries: try again after 20" in str(client.fail(f"{upstream.url}/list"))
@@ -339,7 +339,7 @@ def test_our_headers_stay_with_the_host_and_port_they_were_meant_for(upstream: U
     ],
 )
 def test_what_counts_as_the_same_host(one: str, other: str, same: bool) -> None:
-    assert module.same_origin(one, other) is same
+    assert addresses.same_origin(one, other) is same
 
 
 @pytest.mark.parametrize(
@@ -457,7 +457,7 @@ def test_a_slow_drip_is_stopped_by_the_total_deadline(wire: Wire, chunked: bool)
 
     url, started = wire(drip), time.monotonic()
     error = Client(Patience(silence=5, response=0.3, tries=1)).fail(url)
-    assert str(error) == f"{url} was not read within 0.3 s, 1 try: try again later"
+    assert str(error) == f"{url} was not read in time, 1 try: try again later"
     assert time.monotonic() - started < 1
 
 

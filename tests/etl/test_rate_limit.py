@@ -55,6 +55,9 @@ def test_asking_when_there_is_no_room_takes_nothing(conn: Connection) -> None:
 def test_a_source_has_a_budget_of_its_own(conn: Connection) -> None:
     limit = RateLimit(1, 60)
     assert [take_call(conn, name, limit) for name in ("coingecko", "coinpaprika", "rss")] == [0, 0, 0]
+    age(conn, 50)
+    assert take_call(conn, "csv", limit) == 0
+    assert 8 < take_call(conn, "coingecko", limit) <= 10
 
 
 def test_two_connections_share_one_budget(dsn: str) -> None:

@@ -1,0 +1,61 @@
+"""Addresses: how a message shows one, where a redirect leads, whether a host is inside this network."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from urllib.parse import urljoin, urlsplit
+
+from etl.errors import FetchError
+
+
+def location_of(url: str, location: str) -> str:
+    """The address a redirect names, completed. Raises FetchError when it is none."""
+    try:
+        return urlsplit(urljoin(url, location))._replace(fragment="").geturl()
+    except ValueError:
+        raise FetchError(f"{shown(url)} redirects to what is not an address: remove or replace it", permanent=True) from None
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two addresses are of the same scheme, host and port; from http to https on their own ports is the same, back is not."""
+
+    def origin(url: str) -> tuple[str, str | None, int]:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+
+    try:
+        before, after = origin(one), origin(other)
+    except ValueError:
+        return False
+    return before == after or (before == ("http", after[1], 80) and after == ("https", after[1], 443))
+
+
+def is_inside(host: str) -> bool:
+    """Whether a name leads to this machine or its network. One that does not resolve does not: asking it fails by itself."""
+    try:
+        found = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
+    except (OSError, ValueError):
+        return False
+    addresses = [ipaddress.ip_address(text) for text in found]
+    plain = [getattr(address, "ipv4_mapped", None) or address for address in addresses]
+    return any(not address.is_global or address.is_multicast for address in plain)
+
+
+def printable(text: str) -> str:
+    """A text as one line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def shown(url: str | None) -> str:
+    """An address as a message names it: without the query, which some providers use for keys, and without a password."""
+    try:
+        parts = urlsplit(url or "")
+    except ValueError:
+        return "the address"
+    return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")[:300]
+
+
+def bytes_shown(size: int) -> str:
+    """A size as a message names it."""
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size} bytes"
