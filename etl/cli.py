@@ -41,7 +41,13 @@ for command in (run, status, sources, migrate):
 def main() -> None:
     """Run the command line; an expected failure is one line on stderr and its exit code."""
     try:
-        cli(standalone_mode=True)
+        sys.exit(cli(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("kasparro-etl: stopped at once: what was committed is safe, run the same command again to go on", err=True)
+        sys.exit(130)
     except KasparroError as error:
         for problem in str(error).splitlines():
             click.echo(f"kasparro-etl: {problem}", err=True)

@@ -61,8 +61,15 @@ class Payload:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What `parse` yields for a record that is there but cannot be taken apart; it ends in quarantine with this reason."""
+
+    reason: str
+
+
 class Row(NamedTuple):
-    """One normalised record, in the order of the staging table's columns."""
+    """One normalised record, in the order of the staging table's columns. A time given as text is ISO 8601 with its zone."""
 
     kind: Literal["asset", "article"]
     external_id: str
@@ -76,7 +83,7 @@ class Row(NamedTuple):
     rank: int | str | None
     url: str | None
     tags: str | None
-    source_updated_at: datetime | None
+    source_updated_at: datetime | str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from etl.errors import Stopped
+
+
+FINISHING = b"\nkasparro-etl: finishing the batch in hand; Ctrl-C again ends at once, nothing is lost either way\n"
 
 
 @dataclass(slots=True)
@@ -40,6 +44,8 @@ def on_signals() -> Iterator[Stop]:
     def handle(number: int, _frame: FrameType | None) -> None:
         if stop.asked.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            os.write(2, FINISHING)  # not through a buffer: the signal may have come in the middle of a write to it
         stop.signal = number
         stop.asked.set()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
-from etl.source import Row, Source
+from etl.source import Row, Source, Unreadable
 
 SLICE = 1000
 """Records pydantic checks in one call: few enough to stay in the processor's cache, many enough to hide the call."""
@@ -52,24 +51,20 @@ def validate(source: Source, values: Sequence[Any], first: int) -> Validated:
     accepted: list[tuple[int, Row]] = []
     rejected: list[Rejected] = []
     normalize = source.normalize
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        for start in range(0, len(values), SLICE):
-            part = values[start : start + SLICE]
-            for position, record in enumerate(slices.validate_python(part), first + start):
-                if record is not None:
-                    accepted.append((position, normalize(record)))
-                else:
-                    rejected.append(Rejected(position, reasons(single, values[position - first])))
-    finally:
-        if collecting:
-            gc.enable()
+    for start in range(0, len(values), SLICE):
+        part = values[start : start + SLICE]
+        for position, record in enumerate(slices.validate_python(part), first + start):
+            if record is not None:
+                accepted.append((position, normalize(record)))
+            else:
+                rejected.append(Rejected(position, reasons(single, values[position - first])))
     return Validated(accepted, rejected)
 
 
 def reasons(single: TypeAdapter[Any], value: Any) -> tuple[dict[str, str], ...]:
     """Validate one value again, alone, for all that is wrong with it."""
+    if isinstance(value, Unreadable):
+        return ({"field": "", "reason": value.reason},)
     try:
         single.validate_python(value)
     except ValidationError as invalid:

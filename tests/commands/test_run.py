@@ -182,6 +182,30 @@ def test_a_signal_ends_the_wait_for_an_upstream_cleanly(
     assert conn.execute("select lease_expires_at from etl_checkpoints").fetchall() == [{"lease_expires_at": None}]
 
 
+def test_a_second_sigint_ends_at_once_and_nothing_is_lost(
+    dsn: str, world: dict[str, str], conn: Connection, tmp_path: Path, etl: Any
+) -> None:
+    (tmp_path / "assets.csv").write_text("symbol,name,price\n" + "".join(f"S{n},Name {n},{n}.5\n" for n in range(3000)))
+    conn.execute("create function slow() returns trigger language plpgsql as 'begin perform pg_sleep(0.02); return new; end'")
+    conn.execute("create trigger slow before insert on unified_data for each row execute function slow()")
+    command = [str(Path(sys.executable).parent / "kasparro-etl"), "run", "--source", "csv", "--batch-size", "1000"]
+    env = {"PATH": os.environ["PATH"], "DATABASE_URL": dsn, **world}
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+        while not conn.execute("select 1 from pg_stat_activity where wait_event = 'PgSleep'").fetchall():
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.stderr
+        while "finishing the batch in hand" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=20)
+    assert (process.returncode, told.splitlines()[-1].split(":")[1].strip()) == (130, "stopped at once")
+    conn.execute("drop trigger slow on unified_data")
+    assert etl("run", "--source", "csv", "--if-locked", "wait", **world).code == 0
+    assert conn.execute("select count(*) as n from unified_data").fetchone() == {"n": 3000}
+    assert conn.execute("select status from etl_runs order by id").fetchall() == [{"status": "abandoned"}, {"status": "success"}]
+
+
 def test_a_dry_run_leaves_no_trace(etl: Any, world: dict[str, str], conn: Connection) -> None:
     done = etl("run", "--source", "all", "--dry-run", "--json", **world)
     assert [run["records_inserted"] for run in done.objects[-1]["runs"]] == [4, 3, 2, 1]

@@ -85,6 +85,7 @@ def record(text: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(("text", "moment"), DATES)
 def test_a_date_becomes_a_moment_in_utc(text: str, moment: datetime | None) -> None:
     found = SOURCE.normalize(ADAPTER.validate_python(record(text))).source_updated_at
+    found = datetime.fromisoformat(found) if isinstance(found, str) else found
     assert found == moment
     assert found is None or found.utcoffset() is not None
 

@@ -134,7 +134,7 @@ def test_an_evergreen_guid_published_again_is_the_same_article_with_a_later_time
     body = (PAYLOADS / "cointelegraph.xml").read_bytes()
     before, after = rows(body)[1], rows(body.replace(b"02 Oct 2026 14:40", b"03 Oct 2026 14:40"))[1]
     assert before.external_id == after.external_id == "https://news.example.com/news/what-happened-today"
-    assert before.source_updated_at
+    assert isinstance(before.source_updated_at, datetime)
     assert after.source_updated_at == before.source_updated_at + timedelta(days=1)
 
 

@@ -17,14 +17,12 @@ from etl.sources.csv_files.dates import FIRST, LAST, clean_date
 CATEGORY = "cryptocurrency"
 # Text that is clean and no null token for certain; the rest costs a Python call.
 CLEAN = r"^(?:(?:[^\s\x00NnUuTt#?\-\x{2013}\x{2014}]|[Nn][^\s\x00AaUuOoIi/.]|[Uu][^\s\x00Nn]|[Tt][^\s\x00Bb])[^\s\x00]*(?: [^\s\x00]+)*)?$"
+# A time in UTC that no calendar can refuse: a day up to the 28th.
+UTC_TIME = (
+    r"^(?:199[0-9]|20[0-9]{2})-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])[T ]"
+    r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?Z$"
+)
 Values = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A line that is no row: it cannot validate, and says why."""
-
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +73,12 @@ def number_schema(name: str, expected: str, pattern: str, slow: Callable[[str], 
 
 
 def date_schema(name: str) -> core_schema.CoreSchema:
-    """A moment between 1990 and 2100, or nothing."""
-    iso = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    """A moment between 1990 and 2100, or nothing. The form that Postgres reads without doubt stays text."""
+    plain = core_schema.str_schema(pattern=UTC_TIME)
     moment = core_schema.datetime_schema(ge=FIRST, le=LAST, microseconds_precision="truncate")
-    fast = core_schema.chain_schema([core_schema.str_schema(pattern=iso), moment])
+    fast = core_schema.chain_schema([core_schema.str_schema(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"), moment])
     expected = "a date between 1990 and 2100 such as 2022-03-16T12:00:00Z"
-    return either(name, expected, [core_schema.str_schema(max_length=0), fast], clean_date)
+    return either(name, expected, [core_schema.str_schema(max_length=0), plain, fast], clean_date)
 
 
 AMOUNT = "a number in US dollars, not negative, such as 1234.56, $1,234.56 or 1.2M"
@@ -91,7 +89,7 @@ SCHEMAS: tuple[core_schema.CoreSchema, ...] = (
     number_schema("price", AMOUNT, PLAIN, clean_amount),
     number_schema("market_cap", AMOUNT, PLAIN, clean_amount),
     number_schema("volume_24h", AMOUNT, PLAIN, clean_amount),
-    number_schema("percent_change_24h", "a percentage such as -0.60 or +2.01%", f"-?{PLAIN}", clean_percent),
+    number_schema("percent_change_24h", "a percentage such as -0.60 or +2.01%", f"-?{PLAIN}%?", clean_percent),
     number_schema("rank", "a whole number from 0 to 2147483647", r"[1-9][0-9]{0,8}", clean_rank),
     date_schema("updated_at"),
     text_schema("url", 2000),
@@ -100,11 +98,8 @@ SCHEMAS: tuple[core_schema.CoreSchema, ...] = (
 )
 
 
-def check(value: Any, handler: core_schema.ValidatorFunctionWrapHandler) -> Values:
-    """Refuse a line that is no row, and a row that names no asset."""
-    if value.__class__ is Broken:
-        raise PydanticCustomError("csv_row", "{reason}", {"reason": value.reason})
-    values: Values = handler(value)
+def check(values: Values) -> Values:
+    """Refuse a row that names no asset."""
     if not (values[0] or values[1] or values[2]):
         raise PydanticCustomError("csv_identity", "row has no id, symbol or name")
     return values
@@ -112,7 +107,7 @@ def check(value: Any, handler: core_schema.ValidatorFunctionWrapHandler) -> Valu
 
 RECORD = Annotated[
     tuple[Any, ...],
-    ValidatedBy(core_schema.no_info_wrap_validator_function(check, core_schema.tuple_schema(list(SCHEMAS)))),
+    ValidatedBy(core_schema.no_info_after_validator_function(check, core_schema.tuple_schema(list(SCHEMAS)))),
 ]
 
 
@@ -130,7 +125,7 @@ def normalize(values: Values) -> Row:
         price or None,
         cap or None,
         volume or None,
-        change or None,
+        change.rstrip("%") if change else None,
         rank or None,
         url or None,
         write_tags(tags) if tags else None,
@@ -143,9 +138,9 @@ def make_id(symbol: str | None, name: str | None) -> str:
     return "-".join(part.lower().replace(" ", "-") for part in (symbol, name) if part)
 
 
-def in_utc(moment: datetime) -> datetime:
+def in_utc(moment: datetime | str) -> datetime | str:
     """Take a moment without a zone as UTC."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment if isinstance(moment, str) or moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def write_tags(text: str) -> str | None:

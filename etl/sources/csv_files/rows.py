@@ -10,12 +10,11 @@ from itertools import chain, islice, repeat
 from operator import add, itemgetter
 from typing import Any
 
-from etl.source import Payload
+from etl.source import Payload, Unreadable
 from etl.sources.csv_files.amounts import swap_decimal
 from etl.sources.csv_files.columns import FIELDS, IDENTITY
 from etl.sources.csv_files.dates import put_order
 from etl.sources.csv_files.encoding import decode, encode
-from etl.sources.csv_files.record import Broken
 
 SLICE = 1000
 CAREFUL = 32
@@ -25,11 +24,11 @@ BLANK = ("",) * len(FIELDS)
 
 Cells = tuple[str, ...]
 Pick = Callable[[Sequence[str]], Cells]
-Taken = tuple[list[str] | Broken, str]
+Taken = tuple[list[str] | Unreadable, str]
 
 
-def parse(payload: Payload) -> Iterator[Cells | Broken]:
-    """Yield the records of a block in order: a tuple of raw cells each, or a `Broken` that says why it is none. Blank lines are none."""
+def parse(payload: Payload) -> Iterator[Cells | Unreadable]:
+    """Yield the records of a block in order: a tuple of raw cells each, or an `Unreadable`. Blank lines are no records."""
     meta = payload.meta
     pick, width = make_pick(meta), int(meta["width"])
     lines = open_lines(payload)
@@ -58,10 +57,10 @@ def parse(payload: Payload) -> Iterator[Cells | Broken]:
         yield from map(rewrite, records) if rewrite else records
 
 
-def parse_rows(rows: list[list[str]], pick: Pick, meta: Mapping[str, Any]) -> list[Cells | Broken]:
+def parse_rows(rows: list[list[str]], pick: Pick, meta: Mapping[str, Any]) -> list[Cells | Unreadable]:
     """Pick the cells of rows that are one line each, or all of the header's length; blank ones are left out."""
     if set(map(len, rows)) == {int(meta["width"])}:
-        records: list[Cells | Broken] = list(map(pick, map(add, rows, repeat([""]))))
+        records: list[Cells | Unreadable] = list(map(pick, map(add, rows, repeat([""]))))
         if BLANK not in records:
             return records
     return [shape(row, pick, meta) for row in rows if not is_blank(row)]
@@ -90,15 +89,15 @@ def make_pick(meta: Mapping[str, Any]) -> Pick:
     return itemgetter(*(meta["columns"].get(name, -1) for name in FIELDS))
 
 
-def make_rewrite(meta: Mapping[str, Any]) -> Callable[[Cells | Broken], Cells | Broken] | None:
+def make_rewrite(meta: Mapping[str, Any]) -> Callable[[Cells | Unreadable], Cells | Unreadable] | None:
     """Make what undoes decimal commas and swappable dates, where a file has them."""
     swapped = [FIELDS.index(name) for name in NUMBERS if meta["decimal"] == "," and name in meta["columns"]]
     order, where = meta["dates"], FIELDS.index("updated_at")
     if not swapped and not order:
         return None
 
-    def rewrite(cells: Cells | Broken) -> Cells | Broken:
-        if isinstance(cells, Broken):
+    def rewrite(cells: Cells | Unreadable) -> Cells | Unreadable:
+        if isinstance(cells, Unreadable):
             return cells
         values = list(cells)
         for index in swapped:
@@ -110,7 +109,7 @@ def make_rewrite(meta: Mapping[str, Any]) -> Callable[[Cells | Broken], Cells | 
     return rewrite
 
 
-def parse_slowly(lines: io.StringIO, start: int, end: int, meta: Mapping[str, Any]) -> list[Cells | Broken]:
+def parse_slowly(lines: io.StringIO, start: int, end: int, meta: Mapping[str, Any]) -> list[Cells | Unreadable]:
     """Parse the lines between two places one by one, and leave `lines` behind the last record taken."""
     pick = make_pick(meta)
     return [shape(row, pick, meta) for row, _ in take_records(lines, start, end, meta)]
@@ -135,7 +134,7 @@ def take_records(lines: io.StringIO, start: int, end: int, meta: Mapping[str, An
         if row is None:
             row = read_row(iter([close_up(first, delimiter)]), delimiter)
         if row is None:
-            yield Broken("row has a stray or unclosed quote"), text
+            yield Unreadable("row has a stray or unclosed quote"), text
         elif not is_blank(row):
             yield row, text
 
@@ -154,18 +153,18 @@ def close_up(line: str, delimiter: str) -> str:
     return re.sub(rf'"[ \t]+(?={re.escape(delimiter)}|[\r\n]|$)', '"', line) if delimiter != "\t" else line
 
 
-def shape(row: list[str] | Broken, pick: Pick, meta: Mapping[str, Any]) -> Cells | Broken:
+def shape(row: list[str] | Unreadable, pick: Pick, meta: Mapping[str, Any]) -> Cells | Unreadable:
     """Give a row of the wrong length what it lacks, when it still names an asset and has a price cell."""
-    if isinstance(row, Broken):
+    if isinstance(row, Unreadable):
         return row
     if len(row) == meta["width"]:
         return pick([*row, ""])
     width, columns = int(meta["width"]), meta["columns"]
     if len(row) > width and any(map(str.strip, row[width:])):
-        return Broken(f"row has {len(row)} cells, header has {width}")
+        return Unreadable(f"row has {len(row)} cells, header has {width}")
     named = any(columns[name] < len(row) and row[columns[name]].strip() for name in IDENTITY if name in columns)
     if len(row) < width and not (named and columns["price"] < len(row)):
-        return Broken(f"row has {len(row)} cells, header has {width}")
+        return Unreadable(f"row has {len(row)} cells, header has {width}")
     return pick([*row[:width], *[""] * (width - len(row) + 1)])
 
 
