@@ -47,6 +47,14 @@ class FailureInjected(SourceError):
     """`ETL_FAIL_AFTER_N_RECORDS` was reached: the failure that was asked for."""
 
 
+class Refused(SourceError):
+    """The breaker or the shrink guard stopped the run: what upstream sent looks wrong as a whole."""
+
+
+class CutShort(KeyboardInterrupt):
+    """The batch in hand took longer than a stop may. Of this kind because the driver answers it by cancelling its statement."""
+
+
 def one_of_many(what: str, total: int, failures: Sequence[tuple[str, SourceError]]) -> SourceError:
     """Fold the failures of some files or feeds into one error; the rest were read."""
     told = "; ".join(str(error) if name in str(error) else f"{name}: {error}" for name, error in failures)

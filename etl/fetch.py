@@ -8,6 +8,7 @@ import ssl
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -57,10 +58,16 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """How a fetch waits: `pause` sleeps and may raise Stopped; `throttle` says how long until the rate limit has room, 0 when it has."""
+    """How a fetch waits: `pause` sleeps and may raise Stopped; `throttle` says how long until the rate limit has room, 0 when it has.
+
+    `beat` is called while a body comes in, so that a long one does not look like a dead process;
+    within `listening` a request to stop may end the exchange by raising Stopped.
+    """
 
     pause: Callable[[float], None]
     throttle: Callable[[], float]
+    beat: Callable[[], None] = lambda: None
+    listening: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def fetcher(waits: Waits, patience: Patience = Patience()) -> Fetch:
@@ -122,7 +129,7 @@ def follow(session: requests.Session, request: requests.PreparedRequest, waits: 
     while True:
         while (wait := waits.throttle()) > 0:
             waits.pause(wait)
-        answer, location = send(session, request, patience)
+        answer, location = send(session, request, patience, waits)
         if answer:
             return answer
         if redirects == 0:
@@ -145,7 +152,7 @@ def redirected(session: requests.Session, request: requests.PreparedRequest, loc
     return following
 
 
-def send(session: requests.Session, request: requests.PreparedRequest, patience: Patience) -> tuple[Response | None, str]:
+def send(session: requests.Session, request: requests.PreparedRequest, patience: Patience, waits: Waits) -> tuple[Response | None, str]:
     """Make one exchange: a complete response, or the address it redirects to. Raises Transient or FetchError."""
     deadline = time.monotonic() + patience.response
     around = session.merge_environment_settings(str(request.url), {}, True, None, None)
@@ -153,13 +160,15 @@ def send(session: requests.Session, request: requests.PreparedRequest, patience:
         # quirk: `session.send` reads the body of a redirect to its end, without a bound, even when it may not follow
         adapter = session.get_adapter(str(request.url))
         patient = (patience.connect, patience.silence)
-        with adapter.send(request, True, patient, around["verify"] or True, around["cert"], around["proxies"]) as answer:
+        with waits.listening():
+            answer = adapter.send(request, True, patient, around["verify"] or True, around["cert"], around["proxies"])
+        with answer:
             if location := session.get_redirect_target(answer):
                 return None, location
             headers = {name.lower(): value for name, value in answer.headers.items()}
-            # quirk: `read` waits until a chunk is full, however slowly it fills
-            read = partial(answer.raw.read1, decode_content=False)
-            parts = body_parts(read, answer.headers.get("Content-Encoding", ""), str(request.url), patience.body, deadline)
+            parts = body_parts(
+                partial(read, answer, waits), answer.headers.get("Content-Encoding", ""), str(request.url), patience.body, deadline
+            )
             if answer.status_code not in (200, 304):
                 raise refusal(str(request.url), answer.status_code, headers, read_excerpt(parts))
             return Response(answer.status_code, b"".join(parts), headers, str(request.url)), ""
@@ -171,6 +180,14 @@ def send(session: requests.Session, request: requests.PreparedRequest, patience:
         raise FetchError(f"{shown(str(request.url))} {UNFIT}", permanent=True) from error
     except (OSError, HTTPError) as error:
         raise Transient(f"{shown(str(request.url))} {connection_failure(error)}") from error
+
+
+def read(answer: requests.Response, waits: Waits, size: int) -> bytes:
+    """Read what has come in of a body, at most `size` bytes."""
+    with waits.listening():
+        chunk: bytes = answer.raw.read1(size, decode_content=False)  # quirk: `read` waits until a chunk is full, however slowly it fills
+    waits.beat()
+    return chunk
 
 
 def connection_failure(error: BaseException) -> str:

@@ -44,6 +44,12 @@ def excerpts(payload: Payload, positions: Collection[int]) -> dict[int, bytes]:
     return found
 
 
+def identify(value: Any) -> str | None:
+    """The id of an element, valid or not."""
+    found = value.get("id") if isinstance(value, dict) else None
+    return found if isinstance(found, str) else None
+
+
 def text(payload: Payload) -> str:
     """The body as text, a byte order mark left out. JSON between systems is UTF-8 (RFC 8259)."""
     return payload.body.decode("utf-8-sig")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any
 
 from etl.errors import Fenced, Locked
-from etl.source import Cursor, Payload
-from shared.db import Connection, Json, driver_errors_named, fetch_one
+from etl.position import Pending, Position, read_position
+from etl.source import Payload
+from shared.db import Connection, driver_errors_named, fetch_one
 from shared.model import RunStatus, Trigger
 from sql import queries
 
@@ -24,28 +23,29 @@ HEARTBEAT = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """A payload that is stored but not loaded to its end: `next` is the position of the first record to load."""
+class Counts:
+    """What a batch or a run did with its records."""
 
-    sha256: str
-    next: int
-    url: str
-    meta: Mapping[str, Any]
-    cursor: Cursor
-    fetched_at: str
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    quarantined: int = 0
 
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in Counts.__slots__))
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a source stands: its own cursor, and the payload in hand if a run ended inside one."""
-
-    cursor: Cursor
-    pending: Pending | None = None
+    @property
+    def total(self) -> int:
+        """Every record that was looked at."""
+        return self.inserted + self.updated + self.unchanged + self.quarantined
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that holds the lease of its source. `epoch` and `seq` are its proof: without both, nothing is written."""
+    """A run that holds the lease of its source. `epoch` and `seq` are its proof: without both, nothing is written.
+
+    `records` counts what it had committed when the lease was taken, `resumed_from` is the run it continues.
+    """
 
     id: int
     source: str
@@ -53,6 +53,7 @@ class Run:
     seq: int
     position: Position
     resumed_from: int | None = None
+    records: int = 0
 
 
 @driver_errors_named()
@@ -94,6 +95,24 @@ def locked_message(conn: Connection, source: str) -> str:
 
 
 @driver_errors_named()
+def retake_run(conn: Connection, run: Run) -> Run:
+    """Go on after a lost connection: forget what memory holds, take the lease under a new epoch, read the position again.
+
+    A reply to COMMIT that was lost so neither loses nor doubles its batch. Raises Fenced when another run took over.
+    """
+    params = {"source": run.source, "epoch": run.epoch, "run_id": run.id, "backend_pid": backend(conn), "ttl": TTL}
+    with conn.transaction():
+        conn.execute(queries["bound_batch"])
+        taken = fetch_one(conn, queries["retake_lease"], params)
+        going = fetch_one(conn, queries["retake_run"], {"run_id": run.id, "epoch": taken["epoch"]}) if taken else None
+        if not taken or not going:
+            raise Fenced(f"the lease of {run.source} was taken over: this run writes nothing more")
+    return Run(
+        run.id, run.source, taken["epoch"], taken["seq"], read_position(taken["position"]), run.resumed_from, going["records_extracted"]
+    )
+
+
+@driver_errors_named()
 def renew_lease(conn: Connection, run: Run) -> None:
     """Show that the run is alive while it waits. Raises Fenced when the lease was taken over."""
     if not fetch_one(conn, queries["renew_lease"], {"source": run.source, "epoch": run.epoch, "ttl": TTL}):
@@ -101,12 +120,30 @@ def renew_lease(conn: Connection, run: Run) -> None:
 
 
 @driver_errors_named()
-def finish_run(conn: Connection, run: Run, status: RunStatus, error_type: str | None = None, error_message: str | None = None) -> None:
-    """Close the run and release the lease, together; a run that was taken over is left as the new holder closed it."""
-    params = {"run_id": run.id, "epoch": run.epoch, "source": run.source}
+def finish_run(conn: Connection, run: Run, status: RunStatus, **told: str | int | None) -> None:
+    """Close the run and release the lease, together; `told` is error_type, error_message, snapshot_records.
+
+    A run that was taken over is left as the new holder closed it. Repeating it after a lost reply does no harm.
+    """
+    params = {"run_id": run.id, "epoch": run.epoch, "source": run.source, "status": status}
     with conn.transaction():
-        conn.execute(queries["finish_run"], params | {"status": status, "error_type": error_type, "error_message": error_message})
+        conn.execute(queries["finish_run"], {"error_type": None, "error_message": None, "snapshot_records": None} | told | params)
         conn.execute(queries["release_lease"], params)
+
+
+@driver_errors_named()
+def get_counts(conn: Connection, run: Run) -> Counts:
+    """What the run has committed, as its row says: the only count that survives a lost reply."""
+    row = fetch_one(conn, queries["get_run"], {"run_id": run.id})
+    assert row
+    return Counts(row["records_inserted"], row["records_updated"], row["records_unchanged"], row["records_quarantined"])
+
+
+@driver_errors_named()
+def get_usual_snapshot(conn: Connection, source: str) -> int | None:
+    """How long the upstream's list usually is: the median of recent runs that saw it whole, None before the first."""
+    row = fetch_one(conn, queries["get_usual_snapshot"], {"source": source})
+    return row["records"] if row else None
 
 
 @driver_errors_named()
@@ -124,17 +161,3 @@ def get_pending(conn: Connection, source_type: str, source: str, pending: Pendin
     if not row:
         return None
     return Payload(row["body"], pending.url, pending.cursor, datetime.fromisoformat(pending.fetched_at), pending.meta)
-
-
-def read_position(stored: Mapping[str, Any]) -> Position:
-    """Read a position as the checkpoint holds it; an empty one means: from the start."""
-    pending = stored.get("pending")
-    return Position(stored.get("cursor") or {}, Pending(**pending) if pending else None)
-
-
-def write_position(position: Position) -> Json:
-    """Write a position as the checkpoint holds it."""
-    waiting = position.pending
-    if waiting is None:
-        return Json({"cursor": position.cursor})
-    return Json({"cursor": position.cursor, "pending": {name: getattr(waiting, name) for name in Pending.__slots__}})

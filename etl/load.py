@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 
 from etl.errors import Fenced
-from etl.lease import TTL, Position, Run, write_position
+from etl.lease import TTL, Counts, Run, renew_lease
+from etl.position import Position, write_position
 from etl.source import Payload, Row, Source
 from etl.validate import Rejected, Validated
 from shared.db import Connection, Json, driver_errors_named, fetch_one, one_line
@@ -22,9 +23,16 @@ REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLim
 """What the driver or Postgres says of a value it cannot take: NUL, lone surrogate, overflow, CHECK, a key too long."""
 
 
+def silent(_point: str) -> None:
+    """Listen to nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive records of one payload, validated; `size` counts accepted and rejected; `after` is the position to commit."""
+    """Records of one payload, validated; `size` counts accepted and rejected; `after` is the position to commit.
+
+    `around` is told of the two edges of the commit; failure injection listens there.
+    """
 
     payload: Payload
     sha256: bytes
@@ -32,19 +40,7 @@ class Batch:
     size: int
     validated: Validated
     after: Position
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What a batch did."""
-
-    inserted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    quarantined: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(*(getattr(self, name) + getattr(other, name) for name in Counts.__slots__))
+    around: Callable[[str], None] = silent
 
 
 @driver_errors_named()
@@ -81,7 +77,21 @@ def commit(conn: Connection, source: Source, run: Run, batch: Batch) -> tuple[Ru
         quarantine(conn, source, run, batch, raw_id)
         done = counts(batch, inserted, updated)
         trace(conn, run, batch, done, seq, raw_id)
+        batch.around("before commit")
+    batch.around("after commit")
     return replace(run, seq=seq, position=batch.after), done
+
+
+@driver_errors_named()
+def refuse(conn: Connection, source: Source, run: Run, batch: Batch) -> Counts:
+    """Keep payload and quarantine of a batch that the breaker stopped, and nothing else: the checkpoint stays where it is."""
+    with conn.transaction():
+        conn.execute(queries["bound_batch"])
+        renew_lease(conn, run)
+        quarantine(conn, source, run, batch, store_payload(conn, source, run, batch))
+        done = Counts(quarantined=len(batch.validated.rejected))
+        conn.execute(queries["count_run"], counted(run, done, batch))
+    return done
 
 
 def advance(conn: Connection, run: Run, batch: Batch) -> int:
@@ -115,6 +125,7 @@ def write_rows(conn: Connection, source: Source, run: Run, batch: Batch, raw_id:
     params = {"source": source.name, "source_type": source.type, "run_id": run.id, "raw_id": raw_id, "fetched_at": batch.payload.fetched_at}
     conn.execute(queries["upsert_price_history"], params)
     row = fetch_one(conn, queries["upsert_unified"], params)
+    conn.execute(queries["resolve_arrived"], params)
     assert row
     return int(row["inserted"]), int(row["updated"])
 
@@ -133,23 +144,30 @@ def quarantine(conn: Connection, source: Source, run: Run, batch: Batch, raw_id:
         return
     excerpts = source.excerpts(batch.payload, [bad.position for bad in rejected])
     with conn.cursor() as cursor:
-        cursor.executemany(queries["quarantine_record"], [entry(run, raw_id, bad, excerpts[bad.position]) for bad in rejected])
+        entries = [entry(run, raw_id, bad, excerpts[bad.position]) for bad in rejected]
+        cursor.executemany(queries["quarantine_record"], entries)
 
 
 def entry(run: Run, raw_id: int, bad: Rejected, record: bytes) -> dict[str, Any]:
     """One quarantined record as the statement takes it."""
     key = {"source": run.source, "run_id": run.id, "raw_id": raw_id, "position": bad.position}
-    return key | {"record": record, "fingerprint": hashlib.sha256(record).digest(), "errors": Json(bad.errors)}
+    told = {"errors": Json(bad.errors), "external_id": bad.external_id}
+    return key | told | {"record": record, "fingerprint": hashlib.sha256(record).digest()}
 
 
 def trace(conn: Connection, run: Run, batch: Batch, done: Counts, seq: int, raw_id: int) -> None:
     """Count the batch on its run and note it in etl_batches."""
-    told = {name: getattr(done, name) for name in Counts.__slots__}
-    size = len(batch.payload.body) if batch.first == 0 else 0
-    params = told | {"run_id": run.id, "epoch": run.epoch, "records": batch.size, "bytes": size}
+    params = counted(run, done, batch)
     conn.execute(queries["count_run"], params)
     place = {"source": run.source, "seq": seq, "raw_id": raw_id, "first": batch.first, "next": batch.first + batch.size}
     conn.execute(queries["insert_batch"], params | place)
+
+
+def counted(run: Run, done: Counts, batch: Batch) -> dict[str, int]:
+    """The counts of a batch as count_run takes them; a payload's bytes count with its first batch."""
+    told = {name: getattr(done, name) for name in Counts.__slots__}
+    size = len(batch.payload.body) if batch.first == 0 else 0
+    return told | {"run_id": run.id, "epoch": run.epoch, "records": done.total, "bytes": size}
 
 
 def counts(batch: Batch, inserted: int, updated: int) -> Counts:

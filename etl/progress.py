@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import click
 
-from etl.pipeline import Progress
+from etl.work import Progress
 
 Mode = Literal["auto", "bar", "none"]
 
@@ -44,7 +44,7 @@ def progress(name: str, *, draw: bool) -> Iterator[Callable[[Progress], None]]:
     )
 
     def show(at: Progress) -> None:
-        seen = sum(getattr(at.counts, field) for field in ("inserted", "updated", "unchanged", "quarantined"))
+        seen = at.counts.total
         rate = seen / max(time.monotonic() - started, 0.001)
         shown[0] = f"{seen:,} records  {rate:,.0f}/s" + (f"  {at.counts.quarantined:,} quarantined" if at.counts.quarantined else "")
         target = min(1000, at.done * 1000 // at.total) if at.total else bar.pos

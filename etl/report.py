@@ -8,8 +8,8 @@ from typing import Any
 import structlog
 
 from etl.errors import Locked
-from etl.load import Counts
-from etl.pipeline import Outcome
+from etl.lease import Counts
+from etl.work import Outcome
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ def facts(outcome: Outcome, message: str | None) -> dict[str, Any]:
         "source": outcome.source,
         "id": outcome.run_id,
         "status": outcome.status or "locked",
-        "records_extracted": total(outcome.counts),
+        "records_extracted": outcome.counts.total,
         **{f"records_{name}": getattr(outcome.counts, name) for name in Counts.__slots__},
         "duration_seconds": round(outcome.seconds, 3),
         "resumed_at": outcome.resumed_at,
@@ -50,7 +50,7 @@ def log_outcome(outcome: Outcome, message: str | None) -> None:
 def line(outcome: Outcome, message: str | None, *, dry: bool = False) -> str:
     """One source's result for a person."""
     mark = MARKS.get(outcome.status or "", "✘")
-    counts, told = outcome.counts, f"{total(outcome.counts):>9,} seen"
+    counts, told = outcome.counts, f"{outcome.counts.total:>9,} seen"
     told += f"  {counts.inserted:>9,} new  {counts.updated:>7,} updated  {counts.unchanged:>9,} same  {counts.quarantined:>5,} quarantined"
     tail = "  (dry run: nothing written)" if dry else ""
     tail += f"\n  went on at {outcome.resumed_at}" if outcome.resumed_at else ""
@@ -67,11 +67,6 @@ def summary(outcomes: list[Outcome], exit_code: int) -> str:
     told = f"done: {', '.join(f'{n} {label}' for label, n in parts if n)} in {seconds:.1f} s, exit {exit_code}"
     again = [o.source for o in outcomes if not is_good(o)]
     return told + (f"\n  once mended: kasparro-etl run --source {','.join(again)}" if again else "")
-
-
-def total(counts: Counts) -> int:
-    """Every record that was looked at."""
-    return counts.inserted + counts.updated + counts.unchanged + counts.quarantined
 
 
 def one_object(value: dict[str, Any]) -> str:

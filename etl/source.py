@@ -48,6 +48,8 @@ class Payload:
     `meta` holds what `parse` needs besides the bytes (a file's header, a content type), as JSON.
     `cursor` is where the source stands once the payload is loaded.
     `done` and `total` tell how far the source is after this payload, in any unit (bytes, pages), 0 when unknown.
+    `list_start` and `list_end` mark the first and the last payload of an upstream's list: `whole` when upstream has no more,
+    `capped` when we asked for no more. A list that shrank, and an asset missing from whole lists, are told by them.
     `notes` are for the operator: what upstream looks like that a person should know.
     """
 
@@ -58,6 +60,8 @@ class Payload:
     meta: Mapping[str, Any] = field(default_factory=dict)
     done: int = 0
     total: int = 0
+    list_start: bool = False
+    list_end: Literal["", "whole", "capped"] = ""
     notes: tuple[str, ...] = ()
 
 
@@ -92,6 +96,7 @@ class Source:
 
     `record` is what pydantic validates one parsed value against; anything else ends in quarantine.
     `parse` yields the values of a payload's records in order: a record's position is its place in that order.
+    `identify` tells the external id of a parsed value that did not validate, None when it cannot.
     `excerpts` gives the bytes of the records at some positions as upstream sent them, in one pass over the payload.
     """
 
@@ -101,6 +106,7 @@ class Source:
     extract: Callable[[Settings, Fetch, Cursor], Iterator[Payload]]
     parse: Callable[[Payload], Iterator[Any]]
     normalize: Callable[[Any], Row]
+    identify: Callable[[Any], str | None]
     excerpts: Callable[[Payload, Collection[int]], dict[int, bytes]]
     reads_from: Callable[[Settings], list[str]]
     rate_limit: Callable[[Settings], RateLimit | None]

@@ -1,4 +1,4 @@
-"""Stopping on request: the first SIGTERM or SIGINT lets the batch in hand finish, a second SIGINT ends at once."""
+"""Stopping on request: the first signal lets the batch in hand finish, for at most some seconds; a second SIGINT ends at once."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from etl.errors import Stopped
+from etl.errors import CutShort, Stopped
 
+GRACE = 8.0
+"""Seconds the batch in hand may take after a request to stop; platforms kill after ten."""
 
 FINISHING = b"\nkasparro-etl: finishing the batch in hand; Ctrl-C again ends at once, nothing is lost either way\n"
+REASON = "stopped on request: run the same command again to go on"
 
 
 @dataclass(slots=True)
 class Stop:
-    """Whether the run was asked to stop, and by which signal; set from a signal handler."""
+    """Whether the run was asked to stop, and by which signal; set from a signal handler.
+
+    `listening`: nothing is in hand, so the handler may end the wait for an upstream by raising Stopped.
+    """
 
     asked: threading.Event = field(default_factory=threading.Event)
     signal: int | None = None
+    listening: bool = False
 
 
 def check(stop: Stop) -> None:
     """Raise Stopped when a stop was asked for."""
     if stop.asked.is_set():
-        raise Stopped("stopped on request: run the same command again to go on")
+        raise Stopped(REASON)
 
 
 def wait(stop: Stop, seconds: float) -> None:
@@ -37,21 +44,40 @@ def wait(stop: Stop, seconds: float) -> None:
 
 
 @contextmanager
-def on_signals() -> Iterator[Stop]:
+def listening(stop: Stop) -> Iterator[None]:
+    """For the length of an exchange with an upstream, let a signal end it."""
+    check(stop)
+    stop.listening = True
+    try:
+        yield
+    finally:
+        stop.listening = False
+
+
+@contextmanager
+def on_signals(grace: float = GRACE) -> Iterator[Stop]:
     """Listen to SIGTERM and SIGINT for the length of a block."""
     stop = Stop()
 
-    def handle(number: int, _frame: FrameType | None) -> None:
+    def ask(number: int, _frame: FrameType | None) -> None:
         if stop.asked.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         if number == signal.SIGINT:
             os.write(2, FINISHING)  # not through a buffer: the signal may have come in the middle of a write to it
         stop.signal = number
         stop.asked.set()
+        signal.setitimer(signal.ITIMER_REAL, grace)
+        if stop.listening:
+            raise Stopped(REASON)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    def cut_short(_number: int, _frame: FrameType | None) -> None:
+        raise CutShort(REASON)
+
+    handlers = {signal.SIGTERM: ask, signal.SIGINT: ask, signal.SIGALRM: cut_short}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield stop
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)

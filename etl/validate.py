@@ -18,10 +18,11 @@ SLICE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that is not loaded: its place in the payload and every reason as {"field", "reason"}."""
+    """A record that is not loaded: its place in the payload, every reason as {"field", "reason"}, whose it is if that can be told."""
 
     position: int
     errors: tuple[dict[str, str], ...]
+    external_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ def validate(source: Source, values: Sequence[Any], first: int) -> Validated:
             if record is not None:
                 accepted.append((position, normalize(record)))
             else:
-                rejected.append(Rejected(position, reasons(single, values[position - first])))
+                value = values[position - first]
+                rejected.append(Rejected(position, reasons(single, value), known_id(source, value)))
     return Validated(accepted, rejected)
 
 
@@ -70,6 +72,12 @@ def reasons(single: TypeAdapter[Any], value: Any) -> tuple[dict[str, str], ...]:
     except ValidationError as invalid:
         return tuple(unique(describe(error) for error in invalid.errors(include_input=False, include_url=False)))
     raise AssertionError("a record was refused in its slice and accepted alone")
+
+
+def known_id(source: Source, value: Any) -> str | None:
+    """The external id of a value that did not validate, when it shows one that a table can hold."""
+    found = None if isinstance(value, Unreadable) else source.identify(value)
+    return found if isinstance(found, str) and found.isprintable() and 0 < len(found) <= 500 else None
 
 
 def describe(error: Any) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import psycopg
@@ -20,6 +21,12 @@ Json = Jsonb
 Refused: TypeAlias = psycopg.Error
 Lost = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 
+PASSING = ("08", "40001", "40P01", "53300", "55P03", "57")
+"""SQLSTATEs, or their classes, that trying again may mend: connection, serialization, deadlock, too many, lock, shutdown, timeout."""
+
+ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+"""A server that is gone without a word is noticed within half a minute."""
+
 UNREACHABLE = "database unreachable: {}: check that it runs and that DATABASE_URL names it"
 LOST = "database connection lost: {}: what was committed is safe, run the same command again to go on"
 GAVE_UP = "the database gave up on a statement: {}: what was committed is safe, run the same command again to go on"
@@ -33,37 +40,53 @@ def connect(dsn: str, name: str) -> Connection:
     """
     try:
         given = conninfo.conninfo_to_dict(dsn)
-        ours = {"application_name": name, "connect_timeout": 10, "keepalives_idle": 30}
+        ours = {"application_name": name, "connect_timeout": 10, **ALIVE}
         ours = {key: value for key, value in ours.items() if key not in given}
         conn = psycopg.connect(dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None, **ours)  # type: ignore[arg-type]
     except psycopg.ProgrammingError:
         raise SettingsError(["DATABASE_URL: expected a Postgres address such as postgresql://user@host:5432/name"]) from None
     except (psycopg.Error, UnicodeError) as error:
-        raise DatabaseError(UNREACHABLE.format(one_line(error))) from None
+        raise DatabaseError(UNREACHABLE.format(one_line(error)), passing=True) from None
     conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # whatever the database's default: who waited for a lock must see why
     return conn
 
 
+@dataclass(slots=True)
+class Link:
+    """An address and the connection open to it now; `reconnect` replaces the connection, so nobody keeps it for long."""
+
+    dsn: str
+    name: str
+    conn: Connection
+
+
 @contextmanager
-def database(settings: Settings, name: str) -> Iterator[Connection]:
+def database(settings: Settings, name: str) -> Iterator[Link]:
     """Open the database a command works on: `DATABASE_URL`, else the embedded one, running as long as the block does."""
     if settings.database_url:
-        with connection(settings.database_url.get_secret_value(), name) as conn:
-            yield conn
+        with linked(settings.database_url.get_secret_value(), name) as link:
+            yield link
         return
-    with embedded.serve(settings.home) as dsn, connection(dsn, name) as conn:
-        yield conn
+    with embedded.serve(settings.home) as dsn, linked(dsn, name) as link:
+        yield link
 
 
 @contextmanager
-def connection(dsn: str, name: str) -> Iterator[Connection]:
+def linked(dsn: str, name: str) -> Iterator[Link]:
     """Connect for the length of a block; a connection lost inside it becomes a DatabaseError."""
-    conn = connect(dsn, name)
+    link = Link(dsn, name, connect(dsn, name))
     try:
         with driver_errors_named():
-            yield conn
+            yield link
     finally:
-        conn.close()
+        link.conn.close()
+
+
+def reconnect(link: Link) -> None:
+    """Drop the connection, whatever its state, and open another. Raises DatabaseError."""
+    with suppress(psycopg.Error):
+        link.conn.close()
+    link.conn = connect(link.dsn, link.name)
 
 
 @contextmanager
@@ -72,7 +95,8 @@ def driver_errors_named() -> Iterator[None]:
     try:
         yield
     except Lost as error:
-        raise DatabaseError((GAVE_UP if getattr(error, "sqlstate", None) else LOST).format(one_line(error))) from error
+        state = getattr(error, "sqlstate", None)
+        raise DatabaseError((GAVE_UP if state else LOST).format(one_line(error)), passing=not state or state.startswith(PASSING)) from error
 
 
 def fetch_one(conn: Connection, query: bytes, params: dict[str, Any] | None = None) -> DictRow | None:

@@ -16,7 +16,11 @@ class SettingsError(KasparroError):
 
 
 class DatabaseError(KasparroError):
-    """The database cannot be reached, or was lost while in use."""
+    """The database cannot be reached, was lost while in use, or gave up. `passing`: the same may succeed in a moment."""
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class SchemaError(KasparroError):

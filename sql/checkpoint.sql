@@ -20,6 +20,17 @@ where c.source = %(source)s
            and not exists (select from pg_stat_activity o where o.pid = c.backend_pid and o.backend_start is not distinct from c.backend_start)))
 returning c.epoch, c.seq, c.position, c.run_id as previous_run_id
 
+-- name: retake_lease
+-- Take a lease of our own again after the connection was lost, whatever the server still believes of the old one.
+-- The new epoch makes a transaction harmless that may yet be under way there. No row: another run took over.
+update etl_checkpoints c
+set epoch = c.epoch + 1, backend_pid = a.pid, backend_start = a.backend_start,
+    lease_expires_at = clock_timestamp() + make_interval(secs => %(ttl)s)
+from (values (0)) as one
+left join pg_stat_activity a on a.pid = %(backend_pid)s
+where c.source = %(source)s and c.epoch = %(epoch)s and c.run_id = %(run_id)s
+returning c.epoch, c.seq, c.position
+
 -- name: hold_lease
 -- Note which run the lease was taken for.
 update etl_checkpoints set run_id = %(run_id)s where source = %(source)s and epoch = %(epoch)s

@@ -2,8 +2,42 @@
 
 -- name: quarantine_record
 -- The same bad bytes of a source are one entry that counts its attempts and opens again when they come back.
-insert into quarantined_records as q (source, run_id, raw_id, raw_position, record, fingerprint, errors)
-values (%(source)s, %(run_id)s, %(raw_id)s, %(position)s, %(record)b, %(fingerprint)b, %(errors)s)
+insert into quarantined_records as q (source, run_id, raw_id, raw_position, record, fingerprint, errors, external_id)
+values (%(source)s, %(run_id)s, %(raw_id)s, %(position)s, %(record)b, %(fingerprint)b, %(errors)s, %(external_id)s)
 on conflict (source, fingerprint) do update
 set run_id = excluded.run_id, raw_id = excluded.raw_id, raw_position = excluded.raw_position, errors = excluded.errors,
-    last_seen_at = clock_timestamp(), attempts = q.attempts + 1, resolved_at = null
+    external_id = excluded.external_id, last_seen_at = clock_timestamp(), attempts = q.attempts + 1, resolved_at = null
+
+-- name: resolve_arrived
+-- Close the entries of records that have now arrived valid.
+update quarantined_records q set resolved_at = clock_timestamp()
+from (select distinct external_id from staged_records) s
+where q.source = %(source)s and q.resolved_at is null and q.external_id = s.external_id
+
+-- name: resolve_record
+-- Close one entry whose record was loaded by a retry.
+update quarantined_records set resolved_at = clock_timestamp(), attempts = attempts + 1 where id = %(id)s and resolved_at is null
+
+-- name: list_quarantined
+-- Entries newest first; each filter counts only when it is given.
+select id, source, run_id, raw_id, raw_position, external_id, errors, first_seen_at, last_seen_at, attempts, resolved_at,
+       octet_length(record) as bytes
+from quarantined_records
+where (%(source)s::text is null or source = %(source)s)
+  and (%(all)s::boolean or resolved_at is null)
+order by id desc
+limit %(limit)s
+
+-- name: get_quarantined
+-- One entry with the record's bytes.
+select id, source, run_id, raw_id, raw_position, external_id, record, errors, first_seen_at, last_seen_at, attempts, resolved_at
+from quarantined_records where id = %(id)s
+
+-- name: list_retries
+-- Open entries with the payload each stands in, so that they can be parsed again.
+select q.id, q.raw_position, r.id as raw_id, r.body, r.url, r.meta, r.fetched_at, r.sha256
+from quarantined_records q
+join raw_payloads r on r.id = q.raw_id and r.source_type = %(source_type)s
+where q.source = %(source)s and q.resolved_at is null and (%(ids)s::bigint[] is null or q.id = any (%(ids)s))
+order by q.raw_id, q.raw_position
+limit %(limit)s

@@ -26,10 +26,16 @@ set records_extracted = records_extracted + %(records)s,
     bytes_extracted = bytes_extracted + %(bytes)s
 where id = %(run_id)s and status = 'running' and epoch = %(epoch)s
 
+-- name: retake_run
+-- Let a run of ours go on under the epoch just taken. No row: it was closed by another holder.
+update etl_runs set epoch = %(epoch)s where id = %(run_id)s and status = 'running'
+returning records_extracted
+
 -- name: finish_run
--- Close a run that is still ours; a closed run is never reopened.
+-- Close a run that is still ours; a closed run is never reopened, so repeating this after a lost reply does no harm.
 update etl_runs
-set status = %(status)s, finished_at = clock_timestamp(), error_type = %(error_type)s, error_message = %(error_message)s
+set status = %(status)s, finished_at = clock_timestamp(), error_type = %(error_type)s, error_message = %(error_message)s,
+    snapshot_records = %(snapshot_records)s
 where id = %(run_id)s and status = 'running' and epoch = %(epoch)s
 
 -- name: get_run
@@ -38,6 +44,15 @@ select id, source, trigger, status, started_at, finished_at, duration_seconds::f
        records_extracted, records_inserted, records_updated, records_unchanged, records_quarantined,
        error_type, error_message, resumed_from, host, version
 from etl_runs where id = %(run_id)s
+
+-- name: get_usual_snapshot
+-- The median length of the upstream's list in the last five runs that saw it whole; null before the first.
+select percentile_disc(0.5) within group (order by snapshot_records) as records
+from (
+    select snapshot_records from etl_runs
+    where source = %(source)s and snapshot_records is not null and status in ('success', 'partial')
+    order by id desc limit 5
+) recent
 
 -- name: list_source_status
 -- A line a source for `status`: its last runs, its lease, what waits for a person. Ages are the database's.

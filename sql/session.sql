@@ -5,5 +5,6 @@
 select pg_backend_pid() as pid
 
 -- name: bound_batch
--- Bounds for one transaction: a lock or a statement that takes longer ends it.
-select set_config('lock_timeout', '10s', true), set_config('statement_timeout', '60s', true)
+-- Bounds for one transaction: a lock, a statement or a silence of ours that takes longer ends it.
+select set_config('lock_timeout', '10s', true), set_config('statement_timeout', '60s', true),
+       set_config('idle_in_transaction_session_timeout', '30s', true)

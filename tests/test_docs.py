@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from etl.pipeline import Options, Work, run
+from etl.chaos import Chaos
+from etl.execute import run
 from etl.stop import Stop
-from shared.db import Connection
+from etl.work import Options, Work
+from shared.db import Connection, linked
 from shared.settings import Settings, read_settings
 
 ROOT = Path(__file__).parent.parent
@@ -91,13 +93,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_dependency_is_in_readmes_table() -> None:
     config = (ROOT / "setup.cfg").read_text()
     block = config[config.index("install_requires") : config.index("[options.entry_points]")]
-    names = re.findall(r"^    ([a-z-]+)", block, re.MULTILINE)
+    names = re.findall(r"^    ([a-z0-9-]+)", block, re.MULTILINE)
     table = (ROOT / "README.md").read_text().split("## Dependencies")[1]
     assert [name for name in names if not re.search(rf"\b{name}\b", table)] == []
 
 
 def test_the_page_on_adding_a_source_can_be_followed(
-    conn: Connection, tmp_path: Path, upstream: Any, monkeypatch: pytest.MonkeyPatch
+    conn: Connection, dsn: str, tmp_path: Path, upstream: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (code,) = [text for kind, text in FENCE.findall((ROOT / "docs" / "adding-a-source.md").read_text()) if kind == "python"]
     file = tmp_path / "rates.py"
@@ -114,11 +116,12 @@ def test_the_page_on_adding_a_source_can_be_followed(
         {"ETag": '"7"'},
         b'[{"code": "EUR", "usd": 1.10, "at": "2026-01-01T00:00:00Z"}, {"code": "", "usd": 1}]',
     )
-    work = Work(conn, rates.SOURCE, Settings(), Options(100), Stop(), lambda _: None, lambda text: text)
-    assert run(work).status == "partial"
-    assert conn.execute("select external_id, price_usd::text, category from unified_data").fetchall() == [
-        {"external_id": "eur", "price_usd": "1.10", "category": "fiat"}
-    ]
-    upstream.answers["/rates"] = (304, {}, b"")
-    assert run(work).status == "success"
+    with linked(dsn, "tests") as link:
+        work = Work(link, rates.SOURCE, Settings(), Options(100), Stop(), lambda _: None, lambda text: text, Chaos())
+        assert run(work).status == "partial"
+        assert conn.execute("select external_id, price_usd::text, category from unified_data").fetchall() == [
+            {"external_id": "eur", "price_usd": "1.10", "category": "fiat"}
+        ]
+        upstream.answers["/rates"] = (304, {}, b"")
+        assert run(work).status == "success"
     assert upstream.log[-1]["headers"]["if-none-match"] == '"7"'

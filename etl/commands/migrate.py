@@ -18,9 +18,9 @@ def migrate() -> None:
     """
     settings = read_settings()
     logs.configure(settings)
-    with database(settings, "kasparro-etl migrate") as conn:
-        applied = migrations.migrate(conn)
-        migrations.require_schema(conn)
+    with database(settings, "kasparro-etl migrate") as link:
+        applied = migrations.migrate(link.conn)
+        migrations.require_schema(link.conn)
     for name in applied:
         click.echo(f"applied {name}")
     if not applied:

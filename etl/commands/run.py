@@ -10,14 +10,15 @@ from typing import Any, get_args
 import click
 
 from etl import report
+from etl.chaos import Chaos
 from etl.commands.session import session
 from etl.errors import Locked
-from etl.pipeline import Options, Outcome, Work
-from etl.pipeline import run as run_source
+from etl.execute import run as run_source
 from etl.progress import Mode, progress, wants_bar
 from etl.sources import SOURCES
 from etl.stop import Stop, on_signals, wait
-from shared.db import Connection
+from etl.work import Options, Outcome, Work
+from shared.db import Link
 from shared.errors import KasparroError
 from shared.logs import redactor, wants_console
 from shared.settings import Settings
@@ -44,6 +45,7 @@ def named_sources(_ctx: click.Context, _param: click.Parameter, value: str) -> l
 @click.option(
     "--if-locked", type=click.Choice(["fail", "skip", "wait"]), default="fail", show_default=True, help="When another run holds a source."
 )
+@click.option("--allow-shrink", is_flag=True, help="Accept a list far shorter than usual.")
 @click.option("--trigger", type=click.Choice(["cli", "cron"]), default="cli", show_default=True, help="Who asks, as the run records it.")
 @click.option("--json", "as_json", is_flag=True, help="Results on stdout, one object a line.")
 @click.option("--quiet", is_flag=True, help="Say nothing unless something failed.")
@@ -61,10 +63,10 @@ def run(ctx: click.Context, /, names: list[str], as_json: bool, quiet: bool, mod
       kasparro-etl run --source coingecko --limit 500 --json
     """
     spare_the_collector()
-    with on_signals() as stop, session() as (settings, conn):
+    with on_signals() as stop, session() as (settings, link):
         options = Options(**{**told, "batch_size": told["batch_size"] or settings.etl_batch_size})
         hide, outcomes = redactor(settings), list[Outcome]()
-        for outcome in run_all(conn, settings, options, names, stop, if_locked, draw=wants_bar(mode) and not (as_json or quiet)):
+        for outcome in run_all(link, settings, options, names, stop, if_locked, draw=wants_bar(mode) and not (as_json or quiet)):
             outcomes.append(outcome)
             tell(outcome, settings, hide(str(outcome.error)) if outcome.error else None, as_json=as_json, quiet=quiet, dry=options.dry_run)
         code = exit_code(outcomes, stop, if_locked)
@@ -83,14 +85,14 @@ def spare_the_collector() -> None:
 
 
 def run_all(
-    conn: Connection, settings: Settings, options: Options, names: list[str], stop: Stop, if_locked: str, *, draw: bool
+    link: Link, settings: Settings, options: Options, names: list[str], stop: Stop, if_locked: str, *, draw: bool
 ) -> Iterator[Outcome]:
     """Run the sources one after the other; a failure of one does not keep the others from running, a request to stop does."""
     for name in names:
         if stop.asked.is_set():
             return
         with progress(name, draw=draw) as show:
-            work = Work(conn, SOURCES[name], settings, options, stop, show, redactor(settings))
+            work = Work(link, SOURCES[name], settings, options, stop, show, redactor(settings), Chaos())
             outcome = run_source(work)
             while isinstance(outcome.error, Locked) and if_locked == "wait":
                 try:

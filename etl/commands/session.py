@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from shared import logs
-from shared.db import Connection, database
+from shared.db import Link, database
 from shared.migrations import migrate, require_schema
 from shared.settings import Settings, read_settings
 
 
 @contextmanager
-def session() -> Iterator[tuple[Settings, Connection]]:
+def session() -> Iterator[tuple[Settings, Link]]:
     """Open settings, logs and database for a command.
 
     An embedded database is brought to the schema we need by itself; a `DATABASE_URL` is somebody's, so it is checked, not changed.
@@ -20,8 +20,8 @@ def session() -> Iterator[tuple[Settings, Connection]]:
     """
     settings = read_settings()
     logs.configure(settings)
-    with database(settings, "kasparro-etl") as conn:
+    with database(settings, "kasparro-etl") as link:
         if settings.database_url is None:
-            migrate(conn)
-        require_schema(conn)
-        yield settings, conn
+            migrate(link.conn)
+        require_schema(link.conn)
+        yield settings, link

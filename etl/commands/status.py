@@ -27,8 +27,8 @@ def status(ctx: click.Context, as_json: bool) -> None:
     \b
     Example:  kasparro-etl status --json
     """
-    with session() as (settings, conn):
-        rows = [told(row, settings) for row in conn.execute(queries["list_source_status"], {"sources": list(SOURCES)}).fetchall()]
+    with session() as (settings, link):
+        rows = [told(row, settings) for row in link.conn.execute(queries["list_source_status"], {"sources": list(SOURCES)}).fetchall()]
     if as_json:
         for row in rows:
             click.echo(one_object(row))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from etl.json_array import Amount, NonNegative, Rank, ShortText, Stamp, Text, excerpts, parse
+from etl.json_array import Amount, NonNegative, Rank, ShortText, Stamp, Text, excerpts, identify, parse
 from etl.source import Cursor, Fetch, Payload, Row, Source
 from shared.model import RateLimit
 from shared.settings import Settings
@@ -55,7 +56,9 @@ def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payloa
         payload = Payload(body, f"{url}?{'&'.join(f'{k}={v}' for k, v in params.items())}", {}, datetime.now(UTC), done=page, total=last)
         full = sum(1 for _ in parse(payload)) >= PER_PAGE
         more = full and page != last
-        yield replace(payload, cursor={"page": page + 1, "started": started} if more else {})
+        after = {"page": page + 1, "started": started} if more else {}
+        end: Literal["", "whole", "capped"] = "" if more else "capped" if full else "whole"
+        yield replace(payload, cursor=after, list_start=page == 1, list_end=end)
         if not more:
             return
         page += 1
@@ -106,6 +109,7 @@ SOURCE = Source(
     extract=extract,
     parse=parse,
     normalize=normalize,
+    identify=identify,
     excerpts=excerpts,
     reads_from=lambda settings: [f"{settings.coingecko_base_url}/coins/markets"],
     rate_limit=rate_limit,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from etl.json_array import Amount, NonNegative, Rank, ShortText, Stamp, Text, excerpts, parse
+from etl.json_array import Amount, NonNegative, Rank, ShortText, Stamp, Text, excerpts, identify, parse
 from etl.source import Cursor, Fetch, Payload, Row, Source
 from shared.model import RateLimit
 from shared.settings import PAPRIKA_FREE, Settings
@@ -70,7 +70,7 @@ def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payloa
     if response.status == 304:
         return
     after = {"url": url, "last_modified": response.headers.get("last-modified")}
-    yield Payload(response.body, url, after, datetime.now(UTC), done=1, total=1)
+    yield Payload(response.body, url, after, datetime.now(UTC), done=1, total=1, list_start=True, list_end="whole")
 
 
 def normalize(ticker: Ticker) -> Row:
@@ -100,6 +100,7 @@ SOURCE = Source(
     extract=extract,
     parse=parse,
     normalize=normalize,
+    identify=identify,
     excerpts=excerpts,
     reads_from=lambda settings: [f"{base_url(settings)}/tickers"],
     rate_limit=lambda settings: settings.coinpaprika_rate_limit or PLAN_LIMIT,

@@ -193,6 +193,7 @@ SOURCE = Source(
     extract=extract,
     parse=parse,
     normalize=normalize,
+    identify=lambda entry: entry["guid"] or entry["link"],
     excerpts=excerpts,
     reads_from=reads_from,
     rate_limit=lambda settings: settings.rss_rate_limit or RateLimit(60, 60),  # our own courtesy: publishers state none

@@ -120,8 +120,8 @@ def test_an_unreachable_database_is_exit_4_without_its_password(etl: Any) -> Non
 
 def test_a_database_that_was_not_migrated_is_exit_4_with_the_command(etl: Any, empty_dsn: str, world: dict[str, str]) -> None:
     done = etl("run", "--source", "csv", **world | {"DATABASE_URL": empty_dsn})
-    assert (done.code, done.err) == (4, "kasparro-etl: schema is at nothing, need 0001: run `kasparro-etl migrate`\n")
-    assert etl("migrate", DATABASE_URL=empty_dsn).out == "applied 0001_tables\n"
+    assert (done.code, done.err) == (4, "kasparro-etl: schema is at nothing, need 0002: run `kasparro-etl migrate`\n")
+    assert etl("migrate", DATABASE_URL=empty_dsn).out == "applied 0001_tables\napplied 0002_reliability\n"
     assert etl("migrate", DATABASE_URL=empty_dsn).out == "nothing to apply: the schema is up to date\n"
     assert etl("run", "--source", "csv", **world | {"DATABASE_URL": empty_dsn}).code == 0
 
@@ -233,7 +233,7 @@ def test_a_killed_run_is_abandoned_and_resumed_by_the_next(
         while "request retried" not in process.stderr.readline():
             pass
         process.kill()
-    upstream.answers["/g/coins/markets"] = b"[]"
+    upstream.answers["/g/coins/markets"] = b'[{"id":"a","symbol":"a","name":"A","current_price":1,"last_updated":null}]'
     while conn.execute(
         "select 1 from pg_stat_activity where datname = current_database() and application_name = 'kasparro-etl'"
     ).fetchall():

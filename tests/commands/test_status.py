@@ -39,7 +39,7 @@ def test_a_source_is_up_until_two_intervals_have_passed(etl: Any, conn: Connecti
 @pytest.mark.parametrize("status", ["failed", "refused"])
 def test_a_source_that_failed_is_told_with_its_error(etl: Any, conn: Connection, status: Any) -> None:
     succeed(conn, "csv")
-    finish_run(conn, begin_run(conn, "csv", "cli"), status, "SourceError", "the reason")
+    finish_run(conn, begin_run(conn, "csv", "cli"), status, error_type="SourceError", error_message="the reason")
     done = etl("status")
     assert done.code == 3
     assert re.search(rf"^csv +{status} ", done.out, re.MULTILINE)

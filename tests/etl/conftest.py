@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from etl.json_array import NonNegative, Stamp, excerpts, parse
-from etl.pipeline import Options, Outcome, Progress, Work, run
+from etl.chaos import Chaos
+from etl.execute import run
+from etl.json_array import NonNegative, Stamp, excerpts, identify, parse
 from etl.source import Cursor, Fetch, Payload, Row, Source
 from etl.stop import Stop
-from shared.db import Connection
+from etl.work import Options, Outcome, Progress, Work
+from shared.db import Connection, Link, linked
 from shared.settings import Settings, read_settings
 
 
@@ -38,6 +40,7 @@ class World:
     """The source's state and one run after the other over it."""
 
     conn: Connection
+    link: Link
     bodies: list[Any] = field(default_factory=list)
     environ: dict[str, str] = field(default_factory=dict)
     batch_size: int = 100
@@ -56,11 +59,11 @@ class World:
 
     @property
     def source(self) -> Source:
-        return Source("test", "api", Coin, self.extract, parse, normalize, excerpts, lambda _: ["test"], lambda _: None)
+        return Source("test", "api", Coin, self.extract, parse, normalize, identify, excerpts, lambda _: ["test"], lambda _: None)
 
     def run(self, **options: Any) -> Outcome:
         told = Options(**{"batch_size": self.batch_size, **options})
-        work = Work(self.conn, self.source, read_settings(self.environ), told, self.stop, self.seen.append, lambda text: text)
+        work = Work(self.link, self.source, read_settings(self.environ), told, self.stop, self.seen.append, lambda text: text, Chaos())
         return run(work)
 
     def rows(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
@@ -72,8 +75,9 @@ class World:
 
 
 @pytest.fixture
-def world(conn: Connection) -> World:
-    return World(conn)
+def world(conn: Connection, dsn: str) -> Iterator[World]:
+    with linked(dsn, "world") as link:
+        yield World(conn, link)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from etl.load import Counts
+from etl.lease import Counts
 
 Coins = Callable[..., list[dict[str, Any]]]
 

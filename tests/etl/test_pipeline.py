@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from etl.errors import Fenced, Locked, SourceError
-from etl.lease import begin_run, finish_run, renew_lease
-from etl.load import Counts
+from etl.lease import Counts, begin_run, finish_run, renew_lease
 from shared.db import connect
 
 Coins = Callable[..., list[dict[str, Any]]]

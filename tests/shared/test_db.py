@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from shared import embedded
-from shared.db import Connection, Json, connect, connection, database, driver_errors_named, fetch_one, one_line
+from shared.db import Connection, Json, connect, database, driver_errors_named, fetch_one, linked, one_line
 from shared.errors import DatabaseError, SettingsError
 from shared.settings import read_settings
 
@@ -105,7 +105,8 @@ def test_a_connection_is_closed_after_its_block_and_after_an_error(dsn: str) -> 
     held: list[Connection] = []
 
     def work(mistake: int) -> None:
-        with connection(dsn, "tests") as conn:
+        with linked(dsn, "tests") as link:
+            conn = link.conn
             held.append(conn)
             assert not conn.closed
             assert 1 / mistake
@@ -118,7 +119,8 @@ def test_a_connection_is_closed_after_its_block_and_after_an_error(dsn: str) -> 
 
 def lose(dsn: str) -> None:
     """Work on a connection that the server ends."""
-    with connection(dsn, "tests") as conn:
+    with linked(dsn, "tests") as link:
+        conn = link.conn
         with connect(dsn, "killer") as killer:
             killer.execute("select pg_terminate_backend(%s, 1000)", [conn.info.backend_pid])
         conn.execute("select 1")
@@ -126,21 +128,24 @@ def lose(dsn: str) -> None:
 
 def use_closed(dsn: str) -> None:
     """Work on a connection that was closed."""
-    with connection(dsn, "tests") as conn:
+    with linked(dsn, "tests") as link:
+        conn = link.conn
         conn.close()
         conn.execute("select 1")
 
 
 def take_too_long(dsn: str) -> None:
     """Run a statement that the server ends."""
-    with connection(dsn, "tests") as conn:
+    with linked(dsn, "tests") as link:
+        conn = link.conn
         conn.execute("set statement_timeout = 10")
         conn.execute("select pg_sleep(1)")
 
 
 def write_where_none_may(dsn: str) -> None:
     """Write on a server that only reads, as one does after a failover."""
-    with connection(dsn, "tests") as conn:
+    with linked(dsn, "tests") as link:
+        conn = link.conn
         conn.execute("set default_transaction_read_only = on")
         conn.execute("create table t ()")
 
@@ -169,8 +174,8 @@ def test_a_mistake_in_a_statement_stays_a_bug(conn: Connection) -> None:
 
 def test_the_database_of_the_settings_is_opened_when_they_name_one(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "serve", lambda *_args, **_more: pytest.fail("no embedded server is needed"))
-    with database(read_settings({"DATABASE_URL": dsn}), "tests") as conn:
-        assert conn.info.dbname == psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+    with database(read_settings({"DATABASE_URL": dsn}), "tests") as link:
+        assert link.conn.info.dbname == psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
 
 
 def test_without_one_the_embedded_database_runs_as_long_as_the_block(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,11 +188,11 @@ def test_without_one_the_embedded_database_runs_as_long_as_the_block(dsn: str, t
         steps.append("stopped")
 
     monkeypatch.setattr(embedded, "serve", serve)
-    with database(read_settings({"KASPARRO_HOME": str(tmp_path)}), "tests") as conn:
-        assert fetch_one(conn, b"select 1 as one") == {"one": 1}
+    with database(read_settings({"KASPARRO_HOME": str(tmp_path)}), "tests") as link:
+        assert fetch_one(link.conn, b"select 1 as one") == {"one": 1}
         assert steps == [tmp_path]
     assert steps == [tmp_path, "stopped"]
-    assert conn.closed
+    assert link.conn.closed
 
 
 @pytest.mark.parametrize(("text", "line"), [("a\nb", "a"), ("\n  a \n", "a"), ("", "ValueError")])

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from shared import migrations
-from shared.db import Connection, connect, connection
+from shared.db import Connection, connect, linked
 from shared.errors import DatabaseError, SchemaError
 from shared.migrations import migrate, require_schema
 from sql import Migration, read_migrations
@@ -192,7 +192,8 @@ def test_a_read_only_database_is_one_clear_line(empty_dsn: str) -> None:
         conn.execute(f"alter database {conn.info.dbname} set default_transaction_read_only = on".encode())
 
     def attempt() -> None:
-        with connection(empty_dsn, "tests") as conn:
+        with linked(empty_dsn, "tests") as link:
+            conn = link.conn
             migrate(conn)
 
     with pytest.raises(DatabaseError, match=r"^the database gave up on a statement: cannot execute .* in a read-only transaction: "):

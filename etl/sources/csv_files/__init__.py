@@ -5,7 +5,7 @@ from __future__ import annotations
 from etl.source import Source
 from etl.sources.csv_files.columns import FIELDS
 from etl.sources.csv_files.reading import extract
-from etl.sources.csv_files.record import RECORD, normalize
+from etl.sources.csv_files.record import RECORD, identify, normalize
 from etl.sources.csv_files.rows import excerpts, parse
 
 __all__ = ["FIELDS", "SOURCE"]
@@ -17,6 +17,7 @@ SOURCE = Source(
     extract=extract,
     parse=parse,
     normalize=normalize,
+    identify=identify,
     excerpts=excerpts,
     reads_from=lambda settings: list(settings.csv_paths),
     rate_limit=lambda settings: None,

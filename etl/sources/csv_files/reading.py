@@ -45,7 +45,9 @@ def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payloa
                 files = {**files, path: piece.state}
                 lines = f"#L{piece.first_line}-{piece.first_line + piece.block.lines - 1}"
                 done = before + min(piece.read, sizes[path])
-                yield Payload(piece.block.body, path + lines, {"files": files}, datetime.now(UTC), piece.meta, done, total, piece.notes)
+                yield Payload(
+                    piece.block.body, path + lines, {"files": files}, datetime.now(UTC), piece.meta, done, total, notes=piece.notes
+                )
         except SourceError as error:
             failures.append((path, error))
         before += sizes[path]

@@ -133,6 +133,12 @@ def normalize(values: Values) -> Row:
     )
 
 
+def identify(values: Values) -> str | None:
+    """The external id that a row would have had, as far as its cells tell."""
+    external_id, symbol, name = (" ".join(cell.split()) for cell in values[:3])
+    return external_id or make_id(symbol, name) or None
+
+
 def make_id(symbol: str | None, name: str | None) -> str:
     """Name an asset by its symbol and name: `btc-bitcoin`."""
     return "-".join(part.lower().replace(" ", "-") for part in (symbol, name) if part)

@@ -1,0 +1,44 @@
+"""How a run waits for an upstream: within the rate budget, the lease kept, and so that a signal can end it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from etl.fetch import Waits
+from etl.lease import Run, renew_lease
+from etl.rate_limit import take_call
+from etl.stop import listening, wait
+from etl.work import Work
+
+HEARTBEAT = 15.0
+"""Seconds between two signs of life; a quarter of the lease."""
+
+
+def waits_of(work: Work, run: Run) -> Waits:
+    """The waits of one run."""
+    limit = work.source.rate_limit(work.settings)
+    beat = heartbeat(work, run)
+
+    def throttle() -> float:
+        return take_call(work.link.conn, work.source.name, limit) if limit else 0.0
+
+    def pause(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            wait(work.stop, min(left, HEARTBEAT))
+            beat()
+
+    return Waits(pause, throttle, beat, lambda: listening(work.stop))
+
+
+def heartbeat(work: Work, run: Run) -> Callable[[], None]:
+    """Make what renews the lease when it is due; it may be called as often as one likes. Raises Fenced."""
+    last = [time.monotonic()]
+
+    def beat() -> None:
+        if run.id and time.monotonic() - last[0] >= HEARTBEAT:
+            renew_lease(work.link.conn, run)
+            last[0] = time.monotonic()
+
+    return beat
