@@ -7,9 +7,11 @@ import sys
 import click
 
 from etl.commands.migrate import migrate
+from etl.commands.quarantine import quarantine
 from etl.commands.run import run
 from etl.commands.sources import sources
 from etl.commands.status import status
+from etl.errors import Locked, SourceError, Stopped
 from shared.errors import DatabaseError, KasparroError, SchemaError, SettingsError
 
 EPILOG = """\b
@@ -22,7 +24,14 @@ Exit codes
   5    every source asked for is locked by another run
   130  stopped by SIGINT, 143 by SIGTERM, after a clean end of the batch"""
 
-EXIT_CODES: tuple[tuple[type[KasparroError], int], ...] = ((SettingsError, 2), (DatabaseError, 4), (SchemaError, 4))
+EXIT_CODES: tuple[tuple[type[KasparroError], int], ...] = (
+    (SettingsError, 2),
+    (SourceError, 3),
+    (DatabaseError, 4),
+    (SchemaError, 4),
+    (Locked, 5),
+    (Stopped, 130),
+)
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -34,7 +43,7 @@ def cli() -> None:
     """
 
 
-for command in (run, status, sources, migrate):
+for command in (run, status, sources, quarantine, migrate):
     cli.add_command(command)
 
 

@@ -36,7 +36,7 @@ def named_sources(_ctx: click.Context, _param: click.Parameter, value: str) -> l
     return [name for name in SOURCES if name in names]
 
 
-@click.command()
+@click.command(short_help="Load what is new, from some or all sources.")
 @click.option("--source", "names", required=True, callback=named_sources, metavar="all|NAME[,NAME]", help="What to run.")
 @click.option("--full-refresh", is_flag=True, help="Forget the checkpoints and read everything again.")
 @click.option("--dry-run", is_flag=True, help="Extract and validate, count what would change, write nothing.")

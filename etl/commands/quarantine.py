@@ -1,0 +1,111 @@
+"""`kasparro-etl quarantine`: look at what did not validate, and try it again."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from etl.commands.session import session
+from etl.lease import Counts
+from etl.report import one_object
+from etl.retry import retry_all
+from etl.sources import SOURCES
+from etl.stop import on_signals
+from etl.table import table
+from shared.db import fetch_one
+from sql import queries
+
+SOURCE = click.option("--source", type=click.Choice(list(SOURCES)), help="Only of this source.")
+JSON = click.option("--json", "as_json", is_flag=True, help="One object a line.")
+
+
+@click.group()
+def quarantine() -> None:
+    """Look at records that did not validate, and try them again.
+
+    \b
+    Examples:
+      kasparro-etl quarantine list --source csv
+      kasparro-etl quarantine show 17
+      kasparro-etl quarantine retry
+      kasparro-etl quarantine export > quarantined.ndjson
+    """
+
+
+@quarantine.command("list")
+@SOURCE
+@click.option("--all", "everything", is_flag=True, help="Resolved entries too.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Newest first.")
+@JSON
+def list_entries(source: str | None, everything: bool, limit: int, as_json: bool) -> None:
+    """List open entries: where, what, why, how often."""
+    with session() as (_, link):
+        rows = link.conn.execute(queries["list_quarantined"], {"source": source, "all": everything, "limit": limit}).fetchall()
+    if as_json:
+        for row in rows:
+            click.echo(one_object(row))
+        return
+    if not rows:
+        click.echo("nothing is quarantined", err=True)
+        return
+    cells = [
+        [str(row["id"]), row["source"], row["external_id"] or "-", str(row["attempts"]), f"{row['last_seen_at']:%Y-%m-%d %H:%M}", why(row)]
+        for row in rows
+    ]
+    click.echo(table(["ID", "SOURCE", "RECORD", "SEEN", "LAST SEEN", "WHY"], cells))
+
+
+def why(row: dict[str, Any]) -> str:
+    """Every reason of an entry on one line."""
+    told = "; ".join(f"{error['field']}: {error['reason']}" if error["field"] else error["reason"] for error in row["errors"])
+    return ("resolved: " if row["resolved_at"] else "") + told
+
+
+@quarantine.command()
+@click.argument("number", metavar="ID", type=int)
+@JSON
+def show(number: int, as_json: bool) -> None:
+    """Show one entry with the record as upstream sent it."""
+    with session() as (_, link):
+        row = fetch_one(link.conn, queries["get_quarantined"], {"id": number})
+    if not row:
+        raise click.UsageError(f"there is no entry {number}: see kasparro-etl quarantine list")
+    row["record"] = row["record"].decode("utf-8", "backslashreplace")
+    if as_json:
+        click.echo(one_object(row))
+        return
+    for name, value in row.items():
+        click.echo(f"{name:<14}{why(row) if name == 'errors' else value if value is not None else '-'}")
+
+
+@quarantine.command()
+@click.argument("numbers", metavar="[ID]...", nargs=-1, type=int)
+@SOURCE
+@JSON
+@click.pass_context
+def retry(ctx: click.Context, /, numbers: tuple[int, ...], source: str | None, as_json: bool) -> None:
+    """Validate entries again with the code of today; what passes is loaded. Exits 3 when some still do not."""
+    with on_signals() as stop, session() as (_, link):
+        told = [(name, retry_all(link.conn, SOURCES[name], stop, numbers)) for name in SOURCES if source in (None, name)]
+    for name, counts in told:
+        loaded = counts.total - counts.quarantined
+        if as_json:
+            click.echo(one_object({"source": name, "loaded": loaded, "still_invalid": counts.quarantined}))
+        elif counts != Counts():
+            click.echo(f"{name}: {loaded} loaded, {counts.quarantined} still invalid", err=True)
+    ctx.exit(3 if any(counts.quarantined for _, counts in told) else 0)
+
+
+@quarantine.command()
+@SOURCE
+@click.option("--all", "everything", is_flag=True, help="Resolved entries too.")
+def export(source: str | None, everything: bool) -> None:
+    """Write entries with their records to stdout, one JSON object a line; bytes that are no UTF-8 as backslash escapes."""
+    with session() as (_, link):
+        rows = link.conn.execute(queries["list_quarantined"], {"source": source, "all": everything, "limit": 1_000_000}).fetchall()
+        for row in rows:
+            entry = fetch_one(link.conn, queries["get_quarantined"], {"id": row["id"]})
+            if entry:
+                sys.stdout.write(one_object(entry | {"record": entry["record"].decode("utf-8", "backslashreplace")}) + "\n")

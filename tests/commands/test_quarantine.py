@@ -1,0 +1,73 @@
+"""`kasparro-etl quarantine`: list, show, retry, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etl.lease import begin_run
+from shared.db import Connection
+
+
+@pytest.fixture
+def loaded(etl: Any, tmp_path: Path) -> dict[str, str]:
+    """A file of which two records are quarantined, as the environment that points at it."""
+    (tmp_path / "a.csv").write_text('id,symbol,name,price\nbtc,BTC,Bitcoin,1.5\neth,ETH,Ether,"cheap"\ndoge,DOGE,Doge,-1\n')
+    environ = {"CSV_PATHS": str(tmp_path / "*.csv")}
+    assert etl("run", "--source", "csv", **environ).code == 0
+    return environ
+
+
+def test_entries_are_listed_with_every_reason(etl: Any, loaded: dict[str, str]) -> None:
+    done = etl("quarantine", "list")
+    assert done.code == 0
+    assert [line.split()[1:3] for line in done.out.splitlines()] == [["SOURCE", "RECORD"], ["csv", "doge"], ["csv", "eth"]]
+    assert "price: expected a number in US dollars" in done.out
+    assert [row["external_id"] for row in etl("quarantine", "list", "--json", "--limit", "1").objects] == ["doge"]
+    assert etl("quarantine", "list", "--source", "rss").err == "nothing is quarantined\n"
+
+
+def test_an_entry_is_shown_with_the_record_as_upstream_sent_it(etl: Any, loaded: dict[str, str]) -> None:
+    (entry,) = etl("quarantine", "show", "1", "--json").objects
+    assert (entry["record"], entry["raw_position"], entry["attempts"]) == ('eth,ETH,Ether,"cheap"\n', 1, 1)
+    assert 'eth,ETH,Ether,"cheap"' in etl("quarantine", "show", "1").out
+    missing = etl("quarantine", "show", "99")
+    assert (missing.code, "there is no entry 99: see kasparro-etl quarantine list" in missing.err) == (2, True)
+
+
+def test_what_still_does_not_validate_counts_up_and_exits_3(etl: Any, loaded: dict[str, str], conn: Connection) -> None:
+    before = conn.execute("select position from etl_checkpoints where source = 'csv'").fetchone()
+    done = etl("quarantine", "retry", "--json")
+    assert (done.code, {row["source"]: row["still_invalid"] for row in done.objects}["csv"]) == (3, 2)
+    assert conn.execute("select attempts, resolved_at from quarantined_records").fetchall() == [{"attempts": 2, "resolved_at": None}] * 2
+    assert conn.execute("select position from etl_checkpoints where source = 'csv'").fetchone() == before
+
+
+def test_what_validates_by_now_is_loaded_and_resolved(etl: Any, loaded: dict[str, str], conn: Connection) -> None:
+    conn.execute("alter table unified_data add constraint no_ape check (external_id <> 'ape')")
+    file = Path(loaded["CSV_PATHS"].replace("*", "a"))
+    file.write_text(file.read_text() + "ape,APE,Ape,2.5\n")
+    etl("run", "--source", "csv", **loaded)
+    assert conn.execute("select count(*) as n from quarantined_records where resolved_at is null").fetchone() == {"n": 3}
+    conn.execute("alter table unified_data drop constraint no_ape")
+    assert etl("quarantine", "retry", "3", "--source", "csv").err == "csv: 1 loaded, 0 still invalid\n"
+    assert conn.execute("select price_usd::text, raw_position from unified_data where external_id = 'ape'").fetchone() == {
+        "price_usd": "2.5",
+        "raw_position": 0,
+    }
+    assert conn.execute("select resolved_at is not null as done from quarantined_records where id = 3").fetchone() == {"done": True}
+    assert [row["id"] for row in etl("quarantine", "list", "--json").objects] == [2, 1]
+    assert [row["id"] for row in etl("quarantine", "list", "--json", "--all").objects] == [3, 2, 1]
+
+
+def test_a_source_that_is_running_is_not_retried(etl: Any, loaded: dict[str, str], conn: Connection) -> None:
+    begin_run(conn, "csv", "cli")
+    done = etl("quarantine", "retry")
+    assert (done.code, len(done.err.splitlines())) == (5, 1)
+
+
+def test_entries_are_exported_one_object_a_line(etl: Any, loaded: dict[str, str]) -> None:
+    done = etl("quarantine", "export")
+    assert [row["record"] for row in done.objects] == ["doge,DOGE,Doge,-1\n", 'eth,ETH,Ether,"cheap"\n']
