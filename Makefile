@@ -6,19 +6,23 @@ STAMP := $(VENV)/installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help run test lint lock clean
+.PHONY: help run test lint lock clean ready
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-run: $(STAMP) ## set up if needed, then load all sources into Postgres
+run: ready ## set up if needed, then load all sources into Postgres
 	@echo "kasparro-etl run --source all   (seconds; about a minute where upstreams cannot be reached)"
 	@$(BIN)/kasparro-etl run --source all
 
-test: $(STAMP) ## set up if needed, then run the tests on a Postgres of their own
+test: ready ## set up if needed, then run the tests on a Postgres of their own
 	@echo "running the tests (one to three minutes)"
 	@$(BIN)/python -m pytest -q
+
+# An environment that was damaged since is made anew.
+ready: $(STAMP)
+	@$(BIN)/python -c 'import etl.cli, pytest' 2>/dev/null || { echo "$(VENV) is damaged: making it anew"; rm -rf $(VENV); $(MAKE) --no-print-directory $(STAMP); }
 
 lint: $(STAMP) ## ruff, mypy strict, one shape of code
 	@$(BIN)/ruff check .

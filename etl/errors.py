@@ -55,8 +55,20 @@ class CutShort(KeyboardInterrupt):
     """The batch in hand took longer than a stop may. Of this kind because the driver answers it by cancelling its statement."""
 
 
+SEPARATOR = "; "
+
+
+class OneOfMany(SourceError):
+    """The failures of some files or feeds, each a part; the rest were read."""
+
+    def __init__(self, message: str, parts: Sequence[str], *, permanent: bool) -> None:
+        super().__init__(message, permanent=permanent)
+        self.parts = parts
+
+
 def one_of_many(what: str, total: int, failures: Sequence[tuple[str, SourceError]]) -> SourceError:
     """Fold the failures of some files or feeds into one error; the rest were read."""
-    told = "; ".join(str(error) if name in str(error) else f"{name}: {error}" for name, error in failures)
+    parts = [str(error) if name in str(error) else f"{name}: {error}" for name, error in failures]
+    told = SEPARATOR.join(parts)
     message = told if total == 1 else f"{len(failures)} of {total} {what} failed: {told}"
-    return SourceError(message, permanent=all(error.permanent for _, error in failures))
+    return OneOfMany(message, parts, permanent=all(error.permanent for _, error in failures))

@@ -35,7 +35,7 @@ def ingest(work: Work, run: Run) -> Iterator[Progress]:
     Raises Refused, SourceError, FailureInjected, Stopped, Fenced, DatabaseError; what was told of stays.
     """
     write = rehearse if work.options.dry_run else load
-    counts, snapshot, left, cursor = Counts(), Snapshot(), allowance(work, run), run.position.cursor
+    counts, snapshot, left, cursor, before = Counts(), Snapshot(), allowance(work, run), run.position.cursor, 0
     for payload, start in payloads(work, run):
         digest = hashlib.sha256(payload.body)
         begin_payload(snapshot, payload, start)
@@ -54,11 +54,12 @@ def ingest(work: Work, run: Run) -> Iterator[Progress]:
             counts += done
             add_batch(snapshot, batch)
             log.debug("batch loaded", records=batch.size, position=first)
-            yield Progress(counts, payload.done, payload.total)
+            done_so_far = payload.done if last else before
+            yield Progress(counts, done_so_far, payload.total)
             left = spend(work, left, batch.size)
             if left == 0:
                 return
-        cursor = payload.cursor
+        cursor, before = payload.cursor, payload.done
         if payload.list_end and snapshot.records is not None:
             if payload.list_end == "whole" and run.id:
                 mark_absent(work.link.conn, run, snapshot)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import structlog
 
-from etl.errors import Locked
+from etl.errors import SEPARATOR, Locked, OneOfMany
 from etl.lease import Counts
 from etl.work import Outcome
 
@@ -54,8 +55,18 @@ def line(outcome: Outcome, message: str | None, *, dry: bool = False) -> str:
     told += f"  {counts.inserted:>9,} new  {counts.updated:>7,} updated  {counts.unchanged:>9,} same  {counts.quarantined:>5,} quarantined"
     tail = "  (dry run: nothing written)" if dry else ""
     tail += f"\n  went on at {outcome.resumed_at}" if outcome.resumed_at else ""
-    tail += f"\n  {message}" if message else ""
+    tail += "".join(f"\n  {part}" for part in parts_of(outcome, message))
     return f"{mark} {outcome.source:<12}{told}  {outcome.seconds:6.1f} s{tail}"
+
+
+def parts_of(outcome: Outcome, message: str | None) -> list[str]:
+    """An error's message, of several files or feeds a line each."""
+    if not message:
+        return []
+    if not isinstance(outcome.error, OneOfMany) or len(outcome.error.parts) == 1:
+        return [message]
+    head, _, told = message.partition(" failed: ")
+    return [f"{head} failed:", *told.split(SEPARATOR)]
 
 
 def summary(outcomes: list[Outcome], exit_code: int) -> str:
@@ -66,9 +77,14 @@ def summary(outcomes: list[Outcome], exit_code: int) -> str:
     seconds = sum(o.seconds for o in outcomes)
     told = f"done: {', '.join(f'{n} {label}' for label, n in parts if n)} in {seconds:.1f} s, exit {exit_code}"
     again = [o.source for o in outcomes if not is_good(o)]
-    return told + (f"\n  once mended: kasparro-etl run --source {','.join(again)}" if again else "")
+    return told + (f"\n  to go on: kasparro-etl run --source {','.join(again)}" if again else "")
 
 
 def one_object(value: dict[str, Any]) -> str:
     """One JSON object on one line."""
-    return json.dumps(value, default=str, ensure_ascii=False)
+    return json.dumps(value, default=plain, ensure_ascii=False)
+
+
+def plain(value: Any) -> str:
+    """What JSON has no form for: a time in ISO 8601, anything else as its text."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)

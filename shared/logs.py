@@ -42,6 +42,7 @@ def configure(settings: Settings) -> None:
             lambda _logger, _method, event: {key: redacted(event[key], hide) for key in sorted(event, key=place)},
             *([one_line_each] if console else []),
             renderer,
+            *([clear_line] if console and sys.stderr.isatty() else []),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level)),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
@@ -60,6 +61,11 @@ def escaped(value: Any, keep: str) -> Any:
     if not isinstance(value, str):
         return value
     return CONTROL.sub(lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode(), value)
+
+
+def clear_line(_logger: Any, _method: str, line: Any) -> str:
+    """Wipe what stands on the terminal's line, a progress bar perhaps, before the log's line."""
+    return f"\r\033[2K{line}"
 
 
 def place(key: str) -> int:

@@ -51,8 +51,9 @@ def require_schema(conn: Connection) -> None:
         missing = missing_migrations(conn) if present and next(iter(present.values())) else known
     if not missing:
         return
-    at = known[len(known) - len(missing) - 1].name[:4] if len(missing) < len(known) else "nothing"
-    raise SchemaError(f"schema is at {at}, need {known[-1].name[:4]}: run `kasparro-etl migrate`")
+    at = known[len(known) - len(missing) - 1].name[:4] if len(missing) < len(known) else ""
+    state = f"schema is at {at}" if at else "schema is empty"
+    raise SchemaError(f"{state}, need {known[-1].name[:4]}: run `kasparro-etl migrate`")
 
 
 def missing_migrations(conn: Connection) -> list[Migration]:

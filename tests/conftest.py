@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -46,12 +47,26 @@ def server() -> Iterator[str]:
         yield os.environ["DATABASE_URL"]
         return
     memory = Path("/dev/shm")
-    home = Path(tempfile.mkdtemp(prefix="kasparro-test-", dir=memory if os.access(memory, os.W_OK) else None))
+    with opened_folder(memory if os.access(memory, os.W_OK) else None) as home, embedded.serve(home, settings=FAST) as dsn:
+        yield dsn
+
+
+@contextmanager
+def opened_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A folder that another account may enter: pytest's own is closed, and as root another account runs the server."""
+    folder = Path(tempfile.mkdtemp(prefix="kasparro-test-", dir=parent))
+    folder.chmod(0o711)
     try:
-        with embedded.serve(home, settings=FAST) as dsn:
-            yield dsn
+        yield folder
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def embedded_home() -> Iterator[Path]:
+    """A home for an embedded server."""
+    with opened_folder() as folder:
+        yield folder / "home"
 
 
 @pytest.fixture(scope="session")
@@ -181,7 +196,7 @@ def etl(dsn: str, tmp_path: Path) -> Command:
     """Run `kasparro-etl` as a process of its own, on the test's database, in an empty folder."""
 
     def command(*args: str, **environ: str) -> Finished:
-        bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DATABASE_URL": dsn, "KASPARRO_HOME": str(tmp_path / "home")}
+        bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DATABASE_URL": dsn}
         done = subprocess.run(
             [str(Path(sys.executable).parent / "kasparro-etl"), *args],
             env=bare | environ,
@@ -193,6 +208,17 @@ def etl(dsn: str, tmp_path: Path) -> Command:
         return Finished(done.returncode, done.stdout, done.stderr)
 
     return command
+
+
+@pytest.fixture
+def offline(upstream: Upstream, payload: Callable[[str], bytes]) -> dict[str, str]:
+    """Every source that needs a network, answered on loopback, as the environment that points there. A new source joins here."""
+    upstream.answers = {
+        "/p/tickers": payload("coinpaprika/tickers.json"),
+        "/g/coins/markets": payload("coingecko/markets.json"),
+        "/feed": (200, {"Content-Type": "application/rss+xml", "ETag": '"1"'}, payload("rss/short.xml")),
+    }
+    return {"COINPAPRIKA_BASE_URL": f"{upstream.url}/p", "COINGECKO_BASE_URL": f"{upstream.url}/g", "RSS_FEED_URLS": f"{upstream.url}/feed"}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from etl.chaos import Chaos
 from etl.execute import run
+from etl.sources import SOURCES
 from etl.stop import Stop
 from etl.work import Options, Work
 from shared.db import Connection, linked
@@ -28,20 +30,13 @@ VARIABLE = re.compile(r"^(?:# )?([A-Z][A-Z0-9_]+)=(.*)$")
 
 
 @pytest.fixture
-def offline(upstream: Any, tmp_path: Path, payload: Any) -> dict[str, str]:
-    """Sources that answer on loopback."""
-    upstream.answers = {"/p/tickers": payload("coinpaprika/tickers.json"), "/g/coins/markets": payload("coingecko/markets.json")}
-    upstream.answers["/feed"] = (
-        200,
-        {"Content-Type": "application/rss+xml"},
-        b"<rss version='2.0'><channel><title>t</title></channel></rss>",
-    )
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "sample_assets.csv").write_bytes((ROOT / "data" / "sample_assets.csv").read_bytes())
-    return {"COINPAPRIKA_BASE_URL": f"{upstream.url}/p", "COINGECKO_BASE_URL": f"{upstream.url}/g", "RSS_FEED_URLS": f"{upstream.url}/feed"}
+def sample(tmp_path: Path) -> None:
+    """The sample file where the default of CSV_PATHS looks for it."""
+    shutil.copytree(ROOT / "data", tmp_path / "data")
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if "kasparro-etl" in line])
+@pytest.mark.usefixtures("sample")
 def test_a_command_shown_runs(etl: Any, offline: dict[str, str], line: str) -> None:
     *assignments, _program = (words := shlex.split(line))[: words.index("kasparro-etl") + 1]
     told = dict(assignment.split("=", 1) for assignment in assignments)
@@ -66,7 +61,7 @@ def test_make_run_loads_all_sources(offline: dict[str, str], dsn: str, conn: Con
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     sources = [row["source"] for row in conn.execute("select source from etl_runs where status = 'success' order by id").fetchall()]
-    assert sources == ["coinpaprika", "coingecko", "csv", "rss"]
+    assert sources == list(SOURCES)
 
 
 def test_the_help_in_readme_is_the_programs(etl: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC
 from typing import Any
 
 import click
@@ -51,10 +52,17 @@ def list_entries(source: str | None, everything: bool, limit: int, as_json: bool
         click.echo("nothing is quarantined", err=True)
         return
     cells = [
-        [str(row["id"]), row["source"], row["external_id"] or "-", str(row["attempts"]), f"{row['last_seen_at']:%Y-%m-%d %H:%M}", why(row)]
+        [
+            str(row["id"]),
+            row["source"],
+            row["external_id"] or "-",
+            str(row["attempts"]),
+            f"{row['last_seen_at'].astimezone(UTC):%Y-%m-%d %H:%M}",
+            why(row),
+        ]
         for row in rows
     ]
-    click.echo(table(["ID", "SOURCE", "RECORD", "SEEN", "LAST SEEN", "WHY"], cells))
+    click.echo(table(["ID", "SOURCE", "RECORD", "SEEN", "LAST SEEN (UTC)", "WHY"], cells))
 
 
 def why(row: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from etl.table import table
 from shared.settings import Settings
 from sql import queries
 
+HEAD = ("SOURCE", "STATE", "LAST SUCCESS (UTC)", "LAG", "ROWS", "QUARANTINED", "DRIFT", "LOCK")
 BROKEN = ("failed", "refused", "abandoned")
 
 
@@ -33,7 +35,9 @@ def status(ctx: click.Context, as_json: bool) -> None:
         for row in rows:
             click.echo(one_object(row))
     else:
-        click.echo(table(["SOURCE", "STATE", "LAST SUCCESS", "LAG", "ROWS", "QUARANTINED", "DRIFT", "LOCK"], [cells(row) for row in rows]))
+        click.echo(
+            table(["SOURCE", "STATE", "LAST SUCCESS (UTC)", "LAG", "ROWS", "QUARANTINED", "DRIFT", "LOCK"], [cells(row) for row in rows])
+        )
         for row in rows:
             if row["state"] in ("failed", "refused", "stalled") and row["last_error"]:
                 click.echo(f"{row['source']}: {row['last_error']}", err=True)
@@ -46,13 +50,15 @@ def told(row: dict[str, Any], settings: Settings) -> dict[str, Any]:
 
 
 def state(row: dict[str, Any], settings: Settings) -> str:
-    """new (never ran), running, stalled (its process is gone), failed, refused, late or up."""
+    """new (never ran to an end), running, stalled (its process is gone), failed, refused, late or up."""
     if row["last_status"] is None:
         return "new"
     if row["last_status"] == "running":
         return "stalled" if row["lease_expired"] else "running"
     if row["last_status"] in BROKEN:
         return "failed" if row["last_status"] == "abandoned" else str(row["last_status"])
+    if row["lag_seconds"] is None and row["last_status"] == "cancelled":
+        return "new"
     late = row["lag_seconds"] is None or row["lag_seconds"] > 2 * 60 * settings.etl_interval_minutes
     return "late" if late else "up"
 
@@ -64,7 +70,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     return [
         row["source"],
         row["state"],
-        f"{when:%Y-%m-%d %H:%M}" if when else "never",
+        f"{when.astimezone(UTC):%Y-%m-%d %H:%M}" if when else "never",
         age(row["lag_seconds"]),
         *counts,
         row["locked_by"] or "-",

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +15,19 @@ import pytest
 from etl.lease import begin_run
 from shared.db import Connection
 
-Payload = Callable[[str], bytes]
 CSV = "id,symbol,name,price,market_cap\nbitcoin,BTC,Bitcoin,50000.10,1000000\nether,ETH,Ether,3000,500000\n"
-FEED = b"""<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>
-<item><title>One</title><link>https://news.example/1</link><guid>one</guid><pubDate>Sat, 15 Aug 2026 16:00:00 +0000</pubDate></item>
-</channel></rss>"""
+FOUR = "coinpaprika,coingecko,csv,rss"
 
 
 @pytest.fixture
-def world(upstream: Any, tmp_path: Path, payload: Payload) -> dict[str, str]:
+def world(offline: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """Four sources that answer, as the environment that points at them."""
-    upstream.answers = {
-        "/p/tickers": payload("coinpaprika/tickers.json"),
-        "/g/coins/markets": payload("coingecko/markets.json"),
-        "/feed": (200, {"Content-Type": "application/rss+xml", "ETag": '"1"'}, FEED),
-    }
     (tmp_path / "assets.csv").write_text(CSV)
-    return {
-        "COINPAPRIKA_BASE_URL": f"{upstream.url}/p",
-        "COINGECKO_BASE_URL": f"{upstream.url}/g",
-        "RSS_FEED_URLS": f"{upstream.url}/feed",
-        "CSV_PATHS": str(tmp_path / "*.csv"),
-    }
+    return offline | {"CSV_PATHS": str(tmp_path / "*.csv")}
 
 
 def test_all_four_sources_are_loaded_and_a_second_run_changes_nothing(etl: Any, world: dict[str, str], conn: Connection) -> None:
-    first = etl("run", "--source", "all", "--json", **world)
+    first = etl("run", "--source", FOUR, "--json", **world)
     assert first.code == 0, first.err
     summary = first.objects[-1]
     assert (summary["type"], summary["exit_code"]) == ("summary", 0)
@@ -52,7 +38,7 @@ def test_all_four_sources_are_loaded_and_a_second_run_changes_nothing(etl: Any, 
         ("rss", "success", 1),
     ]
     served = conn.execute("select source, external_id, price_usd::text, xmin::text from unified_data order by id").fetchall()
-    second = etl("run", "--source", "all", "--json", **world)
+    second = etl("run", "--source", FOUR, "--json", **world)
     assert [(run["records_inserted"], run["records_updated"], run["records_quarantined"]) for run in second.objects[-1]["runs"]] == [
         (0, 0, 0)
     ] * 4
@@ -61,22 +47,22 @@ def test_all_four_sources_are_loaded_and_a_second_run_changes_nothing(etl: Any, 
 
 
 def test_off_a_terminal_a_run_is_one_json_line_a_source(etl: Any, world: dict[str, str]) -> None:
-    done = etl("run", "--source", "all", **world)
+    done = etl("run", "--source", FOUR, **world)
     assert (done.code, done.out, len(done.err.splitlines())) == (0, "", 4)
     assert [line["source"] for line in done.logged] == ["coinpaprika", "coingecko", "csv", "rss"]
     assert all(line["run_id"] and line["event"] == "run finished" for line in done.logged)
 
 
 def test_quiet_says_nothing_when_all_is_well_and_only_what_failed_when_not(etl: Any, world: dict[str, str]) -> None:
-    assert (etl("run", "--source", "all", "--quiet", **world).err) == ""
-    done = etl("run", "--source", "all", "--quiet", **world | {"CSV_PATHS": "/nowhere/*.csv"})
+    assert (etl("run", "--source", FOUR, "--quiet", **world).err) == ""
+    done = etl("run", "--source", FOUR, "--quiet", **world | {"CSV_PATHS": "/nowhere/*.csv"})
     assert done.code == 3
     assert [line["source"] for line in done.logged] == ["csv"]
 
 
 def test_a_source_that_fails_leaves_the_others_loaded_and_says_one_line(etl: Any, world: dict[str, str], upstream: Any) -> None:
     upstream.answers["/g/coins/markets"] = (401, {}, b'{"status":{"error_message":"API Key Missing"}}')
-    done = etl("run", "--source", "all", **world)
+    done = etl("run", "--source", FOUR, **world)
     assert done.code == 3
     (failed,) = [line for line in done.logged if line["event"] == "run failed"]
     assert (failed["source"], failed["error_type"]) == ("coingecko", "FetchError")
@@ -86,7 +72,7 @@ def test_a_source_that_fails_leaves_the_others_loaded_and_says_one_line(etl: Any
 
 def test_without_a_network_what_can_be_read_is_loaded(etl: Any, world: dict[str, str], conn: Connection) -> None:
     offline = dict.fromkeys(("COINPAPRIKA_BASE_URL", "COINGECKO_BASE_URL", "RSS_FEED_URLS"), "http://127.0.0.1:9/closed")
-    done = etl("run", "--source", "all", "--json", **world | offline)
+    done = etl("run", "--source", FOUR, "--json", **world | offline)
     assert (done.code, [run["status"] for run in done.objects[-1]["runs"]]) == (3, ["failed", "failed", "success", "failed"])
     assert all("connection refused" in run["error_message"] for run in done.objects[-1]["runs"] if run["status"] == "failed")
     assert conn.execute("select count(*) as n from unified_data").fetchone() == {"n": 2}
@@ -120,7 +106,7 @@ def test_an_unreachable_database_is_exit_4_without_its_password(etl: Any) -> Non
 
 def test_a_database_that_was_not_migrated_is_exit_4_with_the_command(etl: Any, empty_dsn: str, world: dict[str, str]) -> None:
     done = etl("run", "--source", "csv", **world | {"DATABASE_URL": empty_dsn})
-    assert (done.code, done.err) == (4, "kasparro-etl: schema is at nothing, need 0002: run `kasparro-etl migrate`\n")
+    assert (done.code, done.err) == (4, "kasparro-etl: schema is empty, need 0002: run `kasparro-etl migrate`\n")
     assert etl("migrate", DATABASE_URL=empty_dsn).out == "applied 0001_tables\napplied 0002_reliability\n"
     assert etl("migrate", DATABASE_URL=empty_dsn).out == "nothing to apply: the schema is up to date\n"
     assert etl("run", "--source", "csv", **world | {"DATABASE_URL": empty_dsn}).code == 0
@@ -156,7 +142,7 @@ def test_no_secret_reaches_an_output_or_a_table(etl: Any, world: dict[str, str],
         return 403, {}, json.dumps({"error": f"bad key {request['headers'].get('authorization')}"}).encode()
 
     upstream.answers["/p/tickers"] = echo
-    done = etl("run", "--source", "all", "--json", **world, COINPAPRIKA_API_KEY="CANARY-1", COINGECKO_API_KEY="CANARY-2", LOG_LEVEL="DEBUG")
+    done = etl("run", "--source", FOUR, "--json", **world, COINPAPRIKA_API_KEY="CANARY-1", COINGECKO_API_KEY="CANARY-2", LOG_LEVEL="DEBUG")
     assert done.code == 3
     assert upstream.log[0]["headers"]["authorization"] == "CANARY-1"
     stored = conn.execute("select r::text from etl_runs r union all select p::text from raw_payloads p").fetchall()
@@ -207,7 +193,7 @@ def test_a_second_sigint_ends_at_once_and_nothing_is_lost(
 
 
 def test_a_dry_run_leaves_no_trace(etl: Any, world: dict[str, str], conn: Connection) -> None:
-    done = etl("run", "--source", "all", "--dry-run", "--json", **world)
+    done = etl("run", "--source", FOUR, "--dry-run", "--json", **world)
     assert [run["records_inserted"] for run in done.objects[-1]["runs"]] == [4, 3, 2, 1]
     for table in ("etl_runs", "unified_data", "raw_payloads", "price_history", "quarantined_records"):
         assert conn.execute(f"select count(*) as n from {table}".encode()).fetchone() == {"n": 0}, table
@@ -242,8 +228,8 @@ def test_a_killed_run_is_abandoned_and_resumed_by_the_next(
     assert [row["status"] for row in conn.execute("select status from etl_runs order by id").fetchall()] == ["abandoned", "success"]
 
 
-def test_two_processes_share_one_fresh_embedded_server(world: dict[str, str], tmp_path: Path) -> None:
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KASPARRO_HOME": str(tmp_path / "home"), **world}
+def test_two_processes_share_one_fresh_embedded_server(world: dict[str, str], tmp_path: Path, embedded_home: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KASPARRO_HOME": str(embedded_home), **world}
     command = [str(Path(sys.executable).parent / "kasparro-etl"), "run", "--json", "--source"]
     both = [
         subprocess.Popen([*command, names], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for names in ("csv", "rss")
@@ -253,5 +239,5 @@ def test_two_processes_share_one_fresh_embedded_server(world: dict[str, str], tm
     again = subprocess.run([*command, "csv,rss"], env=env, capture_output=True, text=True, timeout=120)
     runs = json.loads(again.stdout.splitlines()[-1])["runs"]
     assert [(run["id"] in (3, 4), run["records_inserted"]) for run in runs] == [(True, 0), (True, 0)]
-    leftover = subprocess.run(["pgrep", "-f", str(tmp_path / "home")], capture_output=True, text=True)
+    leftover = subprocess.run(["pgrep", "-f", str(embedded_home)], capture_output=True, text=True)
     assert leftover.stdout == ""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from etl.lease import begin_run, finish_run
+from etl.sources import SOURCES
 from shared.db import Connection, connect
 
 
@@ -23,7 +24,13 @@ def succeed(conn: Connection, source: str) -> None:
 
 def test_sources_that_never_ran_are_new_and_no_alarm(etl: Any) -> None:
     done = etl("status", "--json")
-    assert (done.code, states(done)) == (0, dict.fromkeys(("coinpaprika", "coingecko", "csv", "rss"), "new"))
+    assert (done.code, states(done)) == (0, dict.fromkeys(SOURCES, "new"))
+
+
+def test_a_first_run_that_was_cancelled_is_no_alarm(etl: Any, conn: Connection) -> None:
+    finish_run(conn, begin_run(conn, "rss", "cli"), "cancelled")
+    done = etl("status", "--json")
+    assert (done.code, states(done)["rss"]) == (0, "new")
 
 
 def test_a_source_is_up_until_two_intervals_have_passed(etl: Any, conn: Connection) -> None:
@@ -69,7 +76,7 @@ def test_rows_quarantine_and_drift_are_counted(etl: Any, conn: Connection) -> No
 def test_sources_are_listed_with_where_they_read_from(etl: Any) -> None:
     done = etl("sources", COINGECKO_RATE_LIMIT="7/30", CSV_PATHS="a.csv,b/*.csv")
     assert done.code == 0
-    assert [line.split()[:3] for line in done.out.splitlines()[1:]] == [
+    assert [line.split()[:3] for line in done.out.splitlines()[1:5]] == [
         ["coinpaprika", "api", "10/1"],
         ["coingecko", "api", "7/30"],
         ["csv", "csv", "-"],
@@ -89,7 +96,7 @@ def test_help_and_version_need_no_settings(etl: Any) -> None:
         assert max(map(len, done.out.splitlines())) <= 100
 
 
-def test_the_embedded_database_is_used_and_migrated_without_a_setting(etl: Any, tmp_path: Path) -> None:
-    done = etl("status", DATABASE_URL="", KASPARRO_HOME=str(tmp_path / "home"))
+def test_the_embedded_database_is_used_and_migrated_without_a_setting(etl: Any, embedded_home: Path) -> None:
+    done = etl("status", DATABASE_URL="", KASPARRO_HOME=str(embedded_home))
     assert done.code == 0, done.err
-    assert etl("migrate", DATABASE_URL="", KASPARRO_HOME=str(tmp_path / "home")).out == "nothing to apply: the schema is up to date\n"
+    assert etl("migrate", DATABASE_URL="", KASPARRO_HOME=str(embedded_home)).out == "nothing to apply: the schema is up to date\n"

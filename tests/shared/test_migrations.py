@@ -153,7 +153,7 @@ def test_a_database_behind_is_refused_with_the_command_that_helps(conn: Connecti
 
 def test_an_empty_database_is_refused_with_the_command_that_helps_and_left_empty(empty_dsn: str) -> None:
     with connect(empty_dsn, "tests") as conn:
-        with pytest.raises(SchemaError, match=rf"^schema is at nothing, need {NAMES[-1][:4]}: run `kasparro-etl migrate`$"):
+        with pytest.raises(SchemaError, match=rf"^schema is empty, need {NAMES[-1][:4]}: run `kasparro-etl migrate`$"):
             require_schema(conn)
         assert tables(conn) == set()
 

@@ -9,7 +9,7 @@ from etl.sources.csv_files.columns import IDENTITY
 from etl.sources.csv_files.dates import clean_date, put_order
 
 EXAMPLE = "a first line such as symbol,name,price"
-BACKFILL = "load it with `kasparro-etl backfill --file PATH --asset ID`"
+BACKFILL = "add a column with the symbol or id of the asset"
 
 
 def explain(header: Sequence[str], columns: Mapping[str, int], rows: Sequence[Sequence[str]], text: str) -> str:
