@@ -65,7 +65,7 @@ def test_on_a_terminal_lines_are_for_people_unless_json_is_asked_for(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     log_with().info("batch loaded", records=3)
     log_with(LOG_FORMAT="json").info("batch loaded", records=3)
-    first, second = lines(capsys)
+    first, second = capsys.readouterr().err.rstrip("\n").split("\n")
     assert "batch loaded" in first
     assert "records=3" in first
     assert first.removeprefix("\r\x1b[2K").isprintable(), "the line of a progress bar is wiped, nothing else is painted"
