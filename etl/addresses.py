@@ -7,6 +7,7 @@ import socket
 from urllib.parse import urljoin, urlsplit
 
 from etl.errors import FetchError
+from shared.addresses import shown
 
 
 def location_of(url: str, location: str) -> str:
@@ -40,20 +41,6 @@ def is_inside(host: str) -> bool:
     addresses = [ipaddress.ip_address(text) for text in found]
     plain = [getattr(address, "ipv4_mapped", None) or address for address in addresses]
     return any(not address.is_global or address.is_multicast for address in plain)
-
-
-def printable(text: str) -> str:
-    """A text as one line."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def shown(url: str | None) -> str:
-    """An address as a message names it: without the query, which some providers use for keys, and without a password."""
-    try:
-        parts = urlsplit(url or "")
-    except ValueError:
-        return "the address"
-    return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")[:300]
 
 
 def bytes_shown(size: int) -> str:

@@ -9,8 +9,9 @@ from contextlib import suppress
 
 from urllib3.exceptions import HTTPError
 
-from etl.addresses import bytes_shown, shown
+from etl.addresses import bytes_shown
 from etl.errors import FetchError, Transient
+from shared.addresses import shown
 
 CHUNK = 65536
 EXCERPT = 10_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
@@ -49,6 +50,7 @@ for command in (run, status, sources, quarantine, migrate):
 
 def main() -> None:
     """Run the command line; an expected failure is one line on stderr and its exit code."""
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # quirk: None when the caller closed them
     try:
         sys.exit(cli(standalone_mode=False))
     except click.ClickException as error:

@@ -15,6 +15,7 @@ from etl.pipeline import ingest
 from etl.position import Position
 from etl.stop import wait
 from etl.work import Outcome, Work
+from shared.addresses import printable
 from shared.db import reconnect
 from shared.errors import DatabaseError
 from shared.model import RunStatus
@@ -91,7 +92,7 @@ def close(work: Work, opened: Run, outcome: Outcome) -> Outcome:
     """Record the end of a run and release its lease, also when the connection breaks meanwhile: repeating it does no harm."""
     told: dict[str, str | int | None] = {"snapshot_records": outcome.snapshot}
     if outcome.error:
-        told |= {"error_type": type(outcome.error).__name__, "error_message": work.hide(str(outcome.error))}
+        told |= {"error_type": type(outcome.error).__name__, "error_message": message_of(work, outcome.error)}
     until = time.monotonic() + work.comeback
     while True:
         try:
@@ -127,7 +128,12 @@ def abort(work: Work, opened: Run, lost: DatabaseError) -> None:
     """Close a run that the database does not let go on, as far as it lets us: else the next run closes it as abandoned."""
     with suppress(DatabaseError):
         reconnect(work.link)
-        finish_run(work.link.conn, opened, "failed", error_type=type(lost).__name__, error_message=work.hide(str(lost)))
+        finish_run(work.link.conn, opened, "failed", error_type=type(lost).__name__, error_message=message_of(work, lost))
+
+
+def message_of(work: Work, error: BaseException) -> str:
+    """An error as a table can hold it: one line without secrets and without what is no text."""
+    return printable(work.hide(str(error)))
 
 
 def fresh(work: Work, opened: Run) -> Run:

@@ -20,11 +20,12 @@ import requests
 import structlog
 from urllib3.exceptions import HTTPError, NameResolutionError, ProtocolError, ReadTimeoutError
 
-from etl.addresses import is_inside, location_of, same_origin, shown
+from etl.addresses import is_inside, location_of, same_origin
 from etl.body import body_parts, read_excerpt
 from etl.errors import FetchError, Transient
 from etl.refusal import refusal
 from etl.source import Fetch, Response
+from shared.addresses import shown
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
@@ -14,10 +14,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from etl.errors import SourceError
 from etl.source import Payload
 
-NUMBER = Decimal
-"""Every number is read as a Decimal: all digits are kept, and 5,000 digits or NaN spoil their own record only."""
 
-decoder = json.JSONDecoder(parse_float=NUMBER, parse_int=NUMBER, parse_constant=NUMBER)
+def read_digits(text: str) -> Decimal:
+    """Every number is read as a Decimal: all digits are kept, and NaN, 5,000 digits or an absurd exponent spoil their own record only."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal("NaN")
+
+
+decoder = json.JSONDecoder(parse_float=read_digits, parse_int=read_digits, parse_constant=read_digits)
+NUMERIC = re.compile(r"\s*[+-]?[0-9.]+\s*")
 BLANKS = re.compile(r"[ \t\r\n]*")
 
 
@@ -39,7 +46,7 @@ def excerpts(payload: Payload, positions: Collection[int]) -> dict[int, bytes]:
     for position in range(max(wanted, default=-1) + 1):
         _, end = decoder.raw_decode(body, at)
         if position in wanted:
-            found[position] = body[at:end].encode(errors="surrogatepass")
+            found[position] = body[at:end].encode(errors="surrogateescape")
         at = after_blanks(body, after_blanks(body, end) + 1)
     return found
 
@@ -51,8 +58,11 @@ def identify(value: Any) -> str | None:
 
 
 def text(payload: Payload) -> str:
-    """The body as text, a byte order mark left out. JSON between systems is UTF-8 (RFC 8259)."""
-    return payload.body.decode("utf-8-sig")
+    """The body as text, a byte order mark left out. JSON between systems is UTF-8 (RFC 8259).
+
+    A byte that is none becomes a surrogate, which no field accepts, so that it costs its own record only.
+    """
+    return payload.body.decode("utf-8-sig", "surrogateescape")
 
 
 def after_blanks(body: str, at: int) -> int:
@@ -108,7 +118,7 @@ def read_text(value: Any) -> str:
 
 def read_stamp(value: Any) -> Any:
     """Accept a time as text only: a number would be taken for an epoch. Raises ValueError."""
-    if value is not None and not isinstance(value, str):
+    if value is not None and (not isinstance(value, str) or NUMERIC.fullmatch(value)):
         raise ValueError("expected a time such as 2026-01-31T12:00:00Z")
     return value or None
 

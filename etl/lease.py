@@ -11,7 +11,7 @@ from importlib.metadata import version
 from etl.errors import Fenced, Locked
 from etl.position import Pending, Position, read_position
 from etl.source import Payload
-from shared.db import Connection, driver_errors_named, fetch_one
+from shared.db import Connection, LockTimeout, driver_errors_named, fetch_one
 from shared.model import RunStatus, Trigger
 from sql import queries
 
@@ -62,8 +62,17 @@ def begin_run(conn: Connection, source: str, trigger: Trigger) -> Run:
 
     Raises Locked when another run holds the source.
     """
+    try:
+        return open_run(conn, source, trigger)
+    except LockTimeout:
+        raise Locked(f"another run is in the middle of a batch of {source}, or was stopped there: try later") from None
+
+
+def open_run(conn: Connection, source: str, trigger: Trigger) -> Run:
+    """The one transaction that takes the lease and opens the run. A holder that sleeps inside a batch is not waited for long."""
     holder = f"{socket.gethostname()} pid {os.getpid()}"
     with conn.transaction():
+        conn.execute(queries["bound_batch"])
         conn.execute(queries["ensure_checkpoint"], {"source": source})
         taken = fetch_one(conn, queries["acquire_lease"], {"source": source, "holder": holder, "backend_pid": backend(conn), "ttl": TTL})
         if not taken:

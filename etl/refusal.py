@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from etl.addresses import printable, shown
 from etl.errors import FetchError, Transient
+from shared.addresses import printable, shown
 
 LONGEST_WAIT = 1e9
 

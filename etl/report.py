@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -78,6 +80,16 @@ def summary(outcomes: list[Outcome], exit_code: int) -> str:
     told = f"done: {', '.join(f'{n} {label}' for label, n in parts if n)} in {seconds:.1f} s, exit {exit_code}"
     again = [o.source for o in outcomes if not is_good(o)]
     return told + (f"\n  to go on: kasparro-etl run --source {','.join(again)}" if again else "")
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line at once. A reader that went away, or a full disk behind it, does not keep the data from being loaded."""
+    stream = sys.stderr if err else sys.stdout
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except (OSError, ValueError, AttributeError):
+        setattr(sys, "stderr" if err else "stdout", io.StringIO())  # what follows, and the flush at exit, goes nowhere
 
 
 def one_object(value: dict[str, Any]) -> str:

@@ -19,7 +19,11 @@ from shared.settings import Settings
 Connection: TypeAlias = "psycopg.Connection[DictRow]"
 Json = Jsonb
 Refused: TypeAlias = psycopg.Error
-Lost = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+Lost = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
 
 PASSING = ("08", "40001", "40P01", "53300", "55P03", "57")
 """SQLSTATEs, or their classes, that trying again may mend: connection, serialization, deadlock, too many, lock, shutdown, timeout."""
@@ -29,6 +33,7 @@ ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
 
 UNREACHABLE = "database unreachable: {}: check that it runs and that DATABASE_URL names it"
 LOST = "database connection lost: {}: what was committed is safe, run the same command again to go on"
+LockTimeout = psycopg.errors.LockNotAvailable
 GAVE_UP = "the database gave up on a statement: {}: what was committed is safe, run the same command again to go on"
 
 
@@ -41,7 +46,7 @@ def connect(dsn: str, name: str) -> Connection:
     try:
         given = conninfo.conninfo_to_dict(dsn)
         ours = {"application_name": name, "connect_timeout": 10, **ALIVE}
-        ours = {key: value for key, value in ours.items() if key not in given}
+        ours = {key: value for key, value in ours.items() if key not in given} | {"client_encoding": "utf8"}
         conn = psycopg.connect(dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None, **ours)  # type: ignore[arg-type]
     except psycopg.ProgrammingError:
         raise SettingsError(["DATABASE_URL: expected a Postgres address such as postgresql://user@host:5432/name"]) from None
@@ -94,7 +99,7 @@ def driver_errors_named() -> Iterator[None]:
     """Turn the driver's errors about the connection or the server's state into a DatabaseError. Also a decorator."""
     try:
         yield
-    except Lost as error:
+    except (*Lost, psycopg.errors.InsufficientPrivilege) as error:
         state = getattr(error, "sqlstate", None)
         raise DatabaseError((GAVE_UP if state else LOST).format(one_line(error)), passing=not state or state.startswith(PASSING)) from error
 

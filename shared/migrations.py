@@ -16,22 +16,23 @@ def migrate(conn: Connection) -> list[str]:
     Raises SchemaError when the database is ahead of this version, an applied script was edited since, or the server refuses one.
     """
     applied: list[str] = []
+    require_encoding(conn)
     while True:
-        with refusals_named("schema_migrations"), conn.transaction():
+        with refusals_named("migration schema_migrations failed"), conn.transaction():
             conn.execute(queries["lock_migrations"])
             conn.execute(queries["create_migrations"])
             missing = missing_migrations(conn)
             if not missing:
                 return applied
-            with refusals_named(missing[0].name):
+            with refusals_named(f"migration {missing[0].name} failed"):
                 conn.execute(missing[0].script)
                 conn.execute(queries["insert_migration"], {"name": missing[0].name, "checksum": missing[0].checksum})
         applied.append(missing[0].name)
 
 
 @contextmanager
-def refusals_named(step: str) -> Iterator[None]:
-    """Turn what the server refuses into a SchemaError that names the step; a lost connection passes."""
+def refusals_named(what: str) -> Iterator[None]:
+    """Turn what the server refuses into a SchemaError that says what failed; a lost connection passes."""
     try:
         yield
     except Lost:
@@ -39,14 +40,22 @@ def refusals_named(step: str) -> Iterator[None]:
     except Refused as error:
         reason = one_line(error)
         raise SchemaError(
-            f"migration {step} failed: {reason}: nothing of it was kept, use a database of its own and a role that may create tables"
+            f"{what}: {reason}: nothing of it was kept, use a database of its own and a role that may create tables"
         ) from error
+
+
+def require_encoding(conn: Connection) -> None:
+    """Check that the database keeps text as UTF-8: another encoding cannot hold what upstreams send. Raises SchemaError."""
+    row = fetch_one(conn, queries["get_encoding"])
+    if row and row["encoding"] != "UTF8":
+        raise SchemaError(f"the database keeps text as {row['encoding']}: make one with ENCODING 'UTF8' and name it in DATABASE_URL")
 
 
 def require_schema(conn: Connection) -> None:
     """Check that the schema is the one this version works with. Raises SchemaError that names the next step."""
     known = read_migrations()
-    with refusals_named("schema_migrations"):
+    require_encoding(conn)
+    with refusals_named("the schema cannot be checked"):
         present = fetch_one(conn, queries["has_migrations"])
         missing = missing_migrations(conn) if present and next(iter(present.values())) else known
     if not missing:

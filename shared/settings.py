@@ -48,8 +48,13 @@ def read_url(value: str) -> str:
 
 
 def read_list(value: Any) -> Any:
-    """Split a comma-separated text into its parts, blanks left out."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    """Split a comma-separated text into its parts, blanks left out. Raises ValueError when nothing is left."""
+    if not isinstance(value, str):
+        return value
+    parts = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not parts:
+        raise ValueError("expected at least one, separated by commas")
+    return parts
 
 
 def read_dsn(value: str) -> str:

@@ -23,3 +23,7 @@ select name, checksum from schema_migrations order by name
 -- name: insert_migration
 -- Note one applied step, in the transaction of the step itself.
 insert into schema_migrations (name, checksum) values (%(name)s, %(checksum)s)
+
+-- name: get_encoding
+-- The encoding the database keeps text in.
+select pg_encoding_to_char(encoding) as encoding from pg_database where datname = current_database()

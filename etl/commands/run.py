@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gc
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 import click
@@ -18,6 +17,7 @@ from etl.progress import Mode, progress, wants_bar
 from etl.sources import SOURCES
 from etl.stop import Stop, on_signals, wait
 from etl.work import Options, Outcome, Work
+from shared.addresses import printable
 from shared.db import Link
 from shared.errors import KasparroError
 from shared.logs import redactor, wants_console
@@ -68,13 +68,13 @@ def run(ctx: click.Context, /, names: list[str], as_json: bool, quiet: bool, mod
         hide, outcomes = redactor(settings), list[Outcome]()
         for outcome in run_all(link, settings, options, names, stop, if_locked, draw=wants_bar(mode) and not (as_json or quiet)):
             outcomes.append(outcome)
-            tell(outcome, settings, hide(str(outcome.error)) if outcome.error else None, as_json=as_json, quiet=quiet, dry=options.dry_run)
+            tell(outcome, settings, told_of(outcome, hide), as_json=as_json, quiet=quiet, dry=options.dry_run)
         code = exit_code(outcomes, stop, if_locked)
         if as_json:
-            runs = [report.facts(outcome, hide(str(outcome.error)) if outcome.error else None) for outcome in outcomes]
-            click.echo(report.one_object({"type": "summary", "exit_code": code, "runs": runs}))
+            runs = [report.facts(outcome, told_of(outcome, hide)) for outcome in outcomes]
+            report.say(report.one_object({"type": "summary", "exit_code": code, "runs": runs}))
         elif wants_console(settings) and not (quiet and code == 0):
-            click.echo(report.summary(outcomes, code), err=True)
+            report.say(report.summary(outcomes, code), err=True)
     ctx.exit(code)
 
 
@@ -103,15 +103,19 @@ def run_all(
         yield outcome
 
 
+def told_of(outcome: Outcome, hide: Callable[[str], str]) -> str | None:
+    """The error of an outcome as one line without secrets."""
+    return printable(hide(str(outcome.error))) if outcome.error else None
+
+
 def tell(outcome: Outcome, settings: Settings, message: str | None, *, as_json: bool, quiet: bool, dry: bool) -> None:
     """Say how a source came out, once, in the form that whoever listens reads."""
     if as_json:
-        click.echo(report.one_object({"type": "run", **report.facts(outcome, message)}))
-        sys.stdout.flush()
+        report.say(report.one_object({"type": "run", **report.facts(outcome, message)}))
     if quiet and report.is_good(outcome):
         return
     if wants_console(settings):
-        click.echo(report.line(outcome, message, dry=dry), err=True)
+        report.say(report.line(outcome, message, dry=dry), err=True)
     else:
         report.log_outcome(outcome, message)
 

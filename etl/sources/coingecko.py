@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from etl.json_array import Amount, NonNegative, Rank, ShortText, Stamp, Text, excerpts, identify, parse
 from etl.source import Cursor, Fetch, Payload, Row, Source
+from shared.addresses import named
 from shared.model import RateLimit
 from shared.settings import Settings
 
@@ -53,7 +54,8 @@ def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payloa
     while last == 0 or page <= last:
         params = {"vs_currency": "usd", "order": "market_cap_desc", "per_page": str(PER_PAGE), "page": str(page)}
         body = fetch(url, params=params, headers=headers(settings)).body
-        payload = Payload(body, f"{url}?{'&'.join(f'{k}={v}' for k, v in params.items())}", {}, datetime.now(UTC), done=page, total=last)
+        asked = f"{named(url)}?{'&'.join(f'{key}={value}' for key, value in params.items())}"
+        payload = Payload(body, asked, {}, datetime.now(UTC), done=page, total=last)
         full = sum(1 for _ in parse(payload)) >= PER_PAGE
         more = full and page != last
         after = {"page": page + 1, "started": started} if more else {}
@@ -111,6 +113,6 @@ SOURCE = Source(
     normalize=normalize,
     identify=identify,
     excerpts=excerpts,
-    reads_from=lambda settings: [f"{settings.coingecko_base_url}/coins/markets"],
+    reads_from=lambda settings: [named(f"{settings.coingecko_base_url}/coins/markets")],
     rate_limit=rate_limit,
 )

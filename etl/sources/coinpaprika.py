@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from etl.json_array import Amount, NonNegative, Rank, ShortText, Stamp, Text, excerpts, identify, parse
 from etl.source import Cursor, Fetch, Payload, Row, Source
+from shared.addresses import named
 from shared.model import RateLimit
 from shared.settings import PAPRIKA_FREE, Settings
 
@@ -64,13 +65,13 @@ def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payloa
     headers = {"Accept": "application/json"}
     if settings.coinpaprika_api_key:
         headers["Authorization"] = settings.coinpaprika_api_key.get_secret_value()
-    if cursor.get("url") == url and cursor.get("last_modified"):
+    if cursor.get("url") == named(url) and cursor.get("last_modified"):
         headers["If-Modified-Since"] = cursor["last_modified"]
     response = fetch(url, headers=headers)
     if response.status == 304:
         return
-    after = {"url": url, "last_modified": response.headers.get("last-modified")}
-    yield Payload(response.body, url, after, datetime.now(UTC), done=1, total=1, list_start=True, list_end="whole")
+    after = {"url": named(url), "last_modified": response.headers.get("last-modified")}
+    yield Payload(response.body, named(url), after, datetime.now(UTC), done=1, total=1, list_start=True, list_end="whole")
 
 
 def normalize(ticker: Ticker) -> Row:
@@ -102,6 +103,6 @@ SOURCE = Source(
     normalize=normalize,
     identify=identify,
     excerpts=excerpts,
-    reads_from=lambda settings: [f"{base_url(settings)}/tickers"],
+    reads_from=lambda settings: [named(f"{base_url(settings)}/tickers")],
     rate_limit=lambda settings: settings.coinpaprika_rate_limit or PLAN_LIMIT,
 )

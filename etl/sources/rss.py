@@ -21,6 +21,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, model
 
 from etl.errors import SourceError, one_of_many
 from etl.source import Cursor, Fetch, Payload, Row, Source
+from shared.addresses import named, shown
 from shared.errors import KasparroError
 from shared.model import RateLimit
 from shared.settings import Settings
@@ -144,31 +145,31 @@ def excerpts(payload: Payload, positions: Collection[int]) -> dict[int, bytes]:
 
 
 def reads_from(settings: Settings) -> list[str]:
-    """List the feeds, each once."""
-    return list(dict.fromkeys(settings.rss_feed_urls))
+    """List the feeds, each once, without the keys that an address may hold."""
+    return [named(url) for url in dict.fromkeys(settings.rss_feed_urls)]
 
 
 def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payload]:
     """Fetch every feed that changed. Raises SourceError at the end, naming the feeds that failed."""
-    urls = reads_from(settings)
-    feeds = {url: known for url, known in cursor.get("feeds", {}).items() if url in urls}
+    urls = {named(url): url for url in settings.rss_feed_urls}
+    feeds = {name: known for name, known in cursor.get("feeds", {}).items() if name in urls}
     failures: list[tuple[str, SourceError]] = []
-    for done, url in enumerate(urls, 1):
-        conditions = {CONDITIONS[key]: value for key, value in feeds.get(url, {}).items() if value}
+    for done, (name, url) in enumerate(urls.items(), 1):
+        conditions = {CONDITIONS[key]: value for key, value in feeds.get(name, {}).items() if value}
         try:
             response = fetch(url, headers={"Accept": ACCEPT, **conditions}, follow_redirects=True)
             if response.status == 304:
                 continue
-            headers = {name: value for name, value in response.headers.items() if UNFIT.search(value) is None}
-            meta = {"content_type": headers.get("content-type", ""), "url": response.url}
+            headers = {key: value for key, value in response.headers.items() if UNFIT.search(value) is None}
+            meta = {"content_type": headers.get("content-type", ""), "url": shown(response.url)}
             _, whole = read_feed(response.body, meta["content_type"], meta["url"])
         except SourceError as error:
-            failures.append((url, error))
+            failures.append((name, error))
             continue
         validators = {key: headers.get(key.replace("_", "-")) for key in CONDITIONS}
         # refusal: no validator of broken xml is kept, or a page cut short would answer 304 until it changes
-        feeds = {**feeds, url: {key: value for key, value in validators.items() if value and whole}}
-        yield Payload(response.body, url, {"feeds": feeds}, datetime.now(UTC), meta, done, len(urls))
+        feeds = {**feeds, name: {key: value for key, value in validators.items() if value and whole}}
+        yield Payload(response.body, name, {"feeds": feeds}, datetime.now(UTC), meta, done, len(urls))
     if failures:
         raise one_of_many("feeds", len(urls), failures)
 

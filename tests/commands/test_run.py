@@ -241,3 +241,30 @@ def test_two_processes_share_one_fresh_embedded_server(world: dict[str, str], tm
     assert [(run["id"] in (3, 4), run["records_inserted"]) for run in runs] == [(True, 0), (True, 0)]
     leftover = subprocess.run(["pgrep", "-f", str(embedded_home)], capture_output=True, text=True)
     assert leftover.stdout == ""
+
+
+@pytest.mark.parametrize("redirect", [">&-", "> /dev/full", "2>&-", "| true"])
+def test_a_reader_that_goes_away_does_not_keep_the_data_from_being_loaded(
+    dsn: str, world: dict[str, str], conn: Connection, redirect: str
+) -> None:
+    command = f"{Path(sys.executable).parent / 'kasparro-etl'} run --source {FOUR} --json {redirect}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], env={"PATH": os.environ["PATH"], "DATABASE_URL": dsn, **world}, capture_output=True, text=True
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+    assert conn.execute("select count(*) as n from etl_runs where status = 'success'").fetchone() == {"n": 4}
+
+
+def test_a_role_without_rights_is_one_line_and_exit_4(etl: Any, dsn: str, world: dict[str, str], conn: Connection) -> None:
+    role = f"reader_{os.getpid()}"
+    conn.execute(f"drop role if exists {role}".encode())
+    conn.execute(f"create role {role} login".encode())
+    try:
+        conn.execute(f"grant select on all tables in schema public to {role}".encode())
+        done = etl("run", "--source", "csv", **world | {"DATABASE_URL": dsn.replace("user=kasparro", f"user={role}")})
+        assert (done.code, len(done.err.splitlines())) == (4, 1), done.err
+        assert "permission denied" in done.err
+    finally:
+        conn.execute(f"drop owned by {role}".encode())
+        conn.execute(f"drop role {role}".encode())

@@ -95,6 +95,15 @@ def test_of_one_key_twice_in_a_batch_the_newest_wins(world: Any) -> None:
     assert world.rows("select price_usd::int from price_history where external_id = 'a' order by observed_at") == [(2,), (0,), (1,)]
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_the_outcome_does_not_depend_on_how_a_payload_is_cut(world: Any, size: int) -> None:
+    days = ["2026-01-02", None, "2026-01-01", "2026-01-03", None]
+    world.bodies = [[{"id": "a", "price": n} | ({"at": f"{day}T00:00:00Z"} if day else {}) for n, day in enumerate(days)]]
+    world.batch_size = size
+    world.run()
+    assert world.rows("select price_usd::int, source_updated_at::date::text from unified_data") == [(4, "2026-01-03")]
+
+
 def test_an_undated_price_is_noted_in_the_history_only_when_it_differs(world: Any) -> None:
     world.bodies = [[{"id": "a", "price": 1}]]
     world.run()

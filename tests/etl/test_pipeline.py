@@ -12,6 +12,7 @@ import pytest
 from etl.errors import Fenced, Locked, SourceError
 from etl.lease import Counts, begin_run, finish_run, renew_lease
 from shared.db import connect
+from sql import queries
 
 Coins = Callable[..., list[dict[str, Any]]]
 SERVED = "select external_id, name, price_usd, raw_position from unified_data order by external_id"
@@ -201,3 +202,19 @@ def test_the_bytes_of_a_payload_survive_whatever_they_are(world: Any) -> None:
     world.bodies = [body]
     assert world.run().counts == Counts(inserted=1)
     assert world.rows("select body from raw_api_data") == [(body,)]
+
+
+def test_a_holder_that_sleeps_inside_a_batch_is_not_waited_for_long(world: Any, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run()
+    monkeypatch.setitem(queries, "bound_batch", b"select set_config('lock_timeout', '50ms', true)")
+    with connect(dsn, "sleeper") as sleeper, sleeper.transaction():
+        sleeper.execute("select from etl_checkpoints for update")
+        outcome = world.run()
+    assert isinstance(outcome.error, Locked)
+    assert "in the middle of a batch of test" in str(outcome.error)
+
+
+def test_an_error_is_kept_as_one_line_of_text(world: Any) -> None:
+    world.bodies = [SourceError("a\nb\x00c\udcffd")]
+    assert world.run().status == "failed"
+    assert world.rows("select error_message from etl_runs") == [("a b c d",)]

@@ -198,3 +198,8 @@ def test_without_one_the_embedded_database_runs_as_long_as_the_block(dsn: str, t
 @pytest.mark.parametrize(("text", "line"), [("a\nb", "a"), ("\n  a \n", "a"), ("", "ValueError")])
 def test_an_error_is_told_in_one_line(text: str, line: str) -> None:
     assert one_line(ValueError(text)) == line
+
+
+def test_text_goes_over_as_utf8_whatever_the_address_says(dsn: str) -> None:
+    with connect(f"{dsn}&client_encoding=latin1", "tests") as conn:
+        assert fetch_one(conn, b"select convert_to(%s, 'UTF8') as sent", ["ö"]) == {"sent": "ö".encode()}  # type: ignore[arg-type]

@@ -72,6 +72,7 @@ def test_odd_names_and_symbols_are_kept_with_blanks_folded(payload: Callable[[st
         ({"rank": -1}, "rank", "whole number"),
         ({"rank": 2147483648}, "rank", "whole number"),
         ({"last_updated": 1567773672}, "last_updated", "expected a time"),
+        ({"last_updated": "1700000000"}, "last_updated", "expected a time"),
         ({"last_updated": "yesterday"}, "last_updated", "datetime"),
         ({"last_updated": "9999-01-01T00:00:00Z"}, "last_updated", "between 1990 and 2100"),
         ({"quotes": {}}, "quotes.USD", "required"),
@@ -93,11 +94,20 @@ def test_a_broken_field_rejects_its_record_with_the_reason(
     assert any(error["field"] == field and reason in error["reason"] for error in rejected.errors), rejected.errors
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "1e-400", "9" * 5000])
+@pytest.mark.parametrize(
+    "number", ["NaN", "Infinity", "-Infinity", "1e400", "1e-400", "9" * 5000, "1e99999999999999999999", "1e-99999999999999999999"]
+)
 def test_a_number_no_price_has_spoils_its_own_record_only(payload: Callable[[str], bytes], number: str) -> None:
     body = payload("coinpaprika/tickers.json").replace(b"1e-08", number.encode())
     result = checked(body)
     assert (len(result.accepted), [bad.position for bad in result.rejected]) == (3, [1])
+
+
+def test_a_byte_that_is_no_utf8_spoils_its_own_record_only_and_is_kept(payload: Callable[[str], bytes]) -> None:
+    body = payload("coinpaprika/tickers.json").replace(b'"HOLD","symbol"', b'"HO\xffLD","symbol"')
+    result = checked(body)
+    assert (len(result.accepted), [bad.position for bad in result.rejected]) == (3, [1])
+    assert b'"HO\xffLD"' in SOURCE.excerpts(of(body), [1])[1]
 
 
 def test_every_reason_of_a_record_is_told() -> None:
@@ -163,6 +173,11 @@ def test_the_validator_of_another_address_is_not_sent(settings: MakeSettings) ->
     fetch = Answer()
     list(SOURCE.extract(settings(), fetch, {"url": "http://elsewhere/tickers", "last_modified": "x"}))
     assert "If-Modified-Since" not in fetch.asked["headers"]
+
+
+def test_a_password_in_the_address_is_not_kept(settings: MakeSettings) -> None:
+    (first,) = SOURCE.extract(settings(COINPAPRIKA_BASE_URL="http://me:CANARY@h.example/v1"), Answer(last_modified="x"), {})
+    assert "CANARY" not in f"{first.url} {first.cursor} {SOURCE.reads_from(settings(COINPAPRIKA_BASE_URL='http://me:CANARY@h.example/v1'))}"
 
 
 def test_the_rate_limit_is_the_plans_unless_set(settings: MakeSettings) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import psycopg
 
-from etl import body, fetch
-from etl.sources.csv_files import blocks, reading
+from etl import fetch
+from etl.sources.csv_files import reading
 
 
 class Points:
@@ -49,9 +49,6 @@ def instrument(at: int) -> Points:
     around(fetch, "read")
     around(fetch, "send")
     around(reading, "open_file")
-    around(blocks, "cut_blocks")
+    around(reading, "cut_blocks")
     around(reading, "advance")
     return points
-
-
-__all__ = ["Points", "body", "instrument"]
