@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help run test lint lock clean ready
+.PHONY: help run test trials trials-full lint lock clean ready
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -19,6 +19,15 @@ run: ready ## set up if needed, then load all sources into Postgres
 test: ready ## set up if needed, then run the tests on a Postgres of their own
 	@echo "running the tests (one to three minutes)"
 	@$(BIN)/python -m pytest -q
+
+trials: ready ## kill a run at every tenth point, resume, compare with a clean run (two minutes)
+	@$(BIN)/python -m tests.trials --every 10
+	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant checkpoint-apart
+	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant checkpoint-first
+	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant counters-late
+
+trials-full: ready ## kill a run at every point (a quarter of an hour)
+	@$(BIN)/python -m tests.trials
 
 # An environment that was damaged since is made anew.
 ready: $(STAMP)

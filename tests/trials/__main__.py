@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -18,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from shared import embedded
 from shared.db import connect
@@ -105,6 +108,7 @@ def main() -> None:
     options.add_argument("--kinds", default=",".join(KINDS))
     options.add_argument("--mutant", choices=sorted(MUTANTS), default="none")
     told = options.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="kasparro-trials-", dir=memory if os.access(memory, os.W_OK) else None))
     folder.chmod(0o711)
