@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 from etl import execute, load
 from etl.errors import Fenced
 from etl.lease import Counts, begin_run, finish_run
+from etl.stop import Stop, on_signals
 from shared.db import connect
 from shared.errors import DatabaseError
 
@@ -141,3 +145,26 @@ def test_the_same_seed_and_run_strike_at_the_same_points(world: Any, coins: Coin
 
     world.bodies, world.batch_size = [coins(60)], 5
     assert faults() == faults()
+
+
+def test_a_batch_that_takes_too_long_after_a_request_to_stop_is_undone(world: Any, coins: Coins) -> None:
+    world.bodies = [coins(3)]
+    world.conn.execute("create function slow() returns trigger language plpgsql as 'begin perform pg_sleep(20); return new; end'")
+    world.conn.execute("create trigger slow before insert on unified_data for each row execute function slow()")
+    asleep = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
+
+    def ask() -> None:
+        while world.rows(asleep) != [(1,)]:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with on_signals(grace=0.1) as world.stop:
+        asker = threading.Thread(target=ask)
+        asker.start()
+        outcome = world.run()
+        asker.join()
+    assert (outcome.status, outcome.counts) == ("cancelled", Counts())
+    assert world.rows("select status, lease_expires_at from etl_runs, etl_checkpoints") == [("cancelled", None)]
+    world.conn.execute("drop trigger slow on unified_data")
+    world.stop = Stop()
+    assert world.run().counts == Counts(inserted=3)

@@ -318,3 +318,60 @@ def test_many_small_appends_stay_appends(tmp_path: Path) -> None:
 def test_a_cursor_of_another_version_is_not_trusted(tmp_path: Path) -> None:
     path = put(tmp_path / "a.csv", HEADER + lines(0, 2))
     assert symbols(read({"files": {str(path): {"version": 0, "rows": 7}}}, path)) == ["S0", "S1"]
+
+
+@pytest.mark.usefixtures("small")
+def test_an_edit_while_the_file_is_read_is_noticed_by_the_next_run(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.csv", HEADER + lines(0, 300))
+    payloads: list[Payload] = []
+    for payload in run({}, path):
+        if len(payloads) == 2:
+            put(path, path.read_bytes().replace(b"Name 5,5.5", b"Name 5,9.5"), mtime=OLD + 5)
+        payloads.append(payload)
+    again = read(payloads[-1].cursor, path)
+    assert len(symbols(again)) == 300
+    assert b"Name 5,9.5" in again[0].body
+    assert read(again[-1].cursor, path) == []
+
+
+def test_a_file_that_was_hot_when_it_was_opened_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(tmp_path / "a.csv", HEADER + lines(0, 3))
+    moments = iter([OLD + 1.0, *[OLD + 99.0] * 99])
+    monkeypatch.setattr("time.time", lambda: next(moments))
+    cursor = read({}, path)[-1].cursor
+    put(path, path.read_bytes().replace(b"1.5", b"9.5"))
+    assert len(symbols(read(cursor, path))) == 3
+
+
+def test_a_name_that_is_not_utf8_is_refused_and_stops_no_other(tmp_path: Path) -> None:
+    put(tmp_path / "b.csv", HEADER + lines(0, 2))
+    put(Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff\n.csv")), HEADER)
+    payloads: list[Payload] = []
+    with pytest.raises(SourceError) as caught:
+        payloads.extend(run({}, tmp_path / "*.csv"))
+    assert symbols(payloads) == ["S0", "S1"]
+    assert str(caught.value).endswith("a\\udcff\\n.csv: has a name that is not UTF-8: rename the file")
+    assert str(caught.value).isprintable()
+
+
+def test_a_file_named_like_a_pattern_does_not_hide_the_others(tmp_path: Path) -> None:
+    put(tmp_path / "*.csv", HEADER + lines(0, 1))
+    put(tmp_path / "a[1].csv", HEADER + lines(1, 2))
+    put(tmp_path / "a1.csv", HEADER + lines(2, 3))
+    assert sorted(symbols(read({}, tmp_path / "*.csv"))) == ["S0", "S1", "S2"]
+    assert symbols(read({}, tmp_path / "a[1].csv")) == ["S1"]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("before", range(0, 120, 7))
+def test_a_stray_quote_splits_no_record_of_several_lines(tmp_path: Path, before: int) -> None:
+    body = HEADER + lines(0, before) + 'B,"open,1\nC,Cc,2\nS,"multi\nline",3\n' + lines(200, 210)
+    found = [value for payload in read({}, put(tmp_path / "a.csv", body)) for value in SOURCE.parse(payload)]
+    assert ("S", "multi\nline", "3") in [value[1:4] for value in found if isinstance(value, tuple)]
+    assert len(found) == before + 13
+
+
+def test_a_block_does_not_end_where_a_quote_opens() -> None:
+    text = b'B,"open,1\nC,Cc,2\nS,"multi\nline",3\n'
+    assert blocks.find_end(b"A,a,1\n" + text, "utf-8", b"\n", 0) == 6
+    assert blocks.find_end(b'A,"a\nb",1\n', "utf-8", b"\n", 0) == 10

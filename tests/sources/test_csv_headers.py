@@ -59,7 +59,7 @@ HEADERS = [
     ),
     (
         "slug,symbol,name,date,ranknow,open,high,low,close,volume,market,close_ratio",
-        "i=slug s=symbol n=name u=date r=ranknow p=close v=volume m=market",
+        "i=slug s=symbol n=name u=date r=ranknow p=close v=volume",
     ),
     ("SNo,Name,Symbol,Date,High,Low,Open,Close,Volume,Marketcap", "n=Name s=Symbol u=Date p=Close v=Volume m=Marketcap"),
     ("unix,date,symbol,open,high,low,close,Volume BTC,Volume USD", "u=unix s=symbol p=close v=Volume USD"),
@@ -211,7 +211,7 @@ def test_a_column_of_something_else_is_left_out_and_said_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "decimal"), [(["0,58", "39.623,0"], ","), (["0.58", "1,234.5"], "."), (["1,234", "5"], "."), (["7"], ".")]
+    ("rows", "decimal"), [(["0,58", "39.623,0"], ","), (["0.58", "1,234.5"], "."), (["1,234", "5.5"], "."), (["7"], ".")]
 )
 def test_the_decimal_sign_is_found(rows: list[str], decimal: str) -> None:
     assert dialect_of("symbol;price", *(f"S;{cell}" for cell in rows)).decimal == decimal

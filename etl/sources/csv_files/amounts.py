@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 
 NULLS = frozenset(
     {"", "-", "--", "- -", "---", "\u2013", "\u2014", "?", "n/a", "#n/a", "na", "n.a.", "nan", "#null!",
      "null", "none", "nil", "unknown", "tbd", "tba"}
 )  # fmt: skip
+NO_SYMBOL = NULLS - {"na", "n.a.", "nil", "none", "unknown", "tbd", "tba", "#null!"}
 SCALES = {
     "": 0,
     "k": 3,
@@ -30,22 +32,39 @@ PLAIN = r"[0-9]{1,40}(?:\.[0-9]{1,100})?"
 MAX_RANK = 2_147_483_647
 
 MINUS = str.maketrans(dict.fromkeys("\u2212\u2010\u2011\u2013\u2014\ufe63\uff0d", "-"))
-GAPS = re.compile(r"(?<=[0-9])[ '\u2019\u00a0\u202f\u2009\u066c](?=[0-9]{3}(?![0-9]))")
+GAPS = re.compile(r"(?<=[0-9])(?<!(?<![0-9])0)[ '\u2019\u00a0\u202f\u2009\u066c](?=[0-9]{3}(?![0-9]))")
 DOLLAR = r"(?:us\s?\$|usd\s?\$?|\$)"
 CORE = r"(?P<core>[0-9][0-9,]*(?:\.[0-9]*)?|\.[0-9]+)(?:e(?P<exponent>[+-]?[0-9]{1,3}))?"
 AMOUNT = re.compile(
     rf"(?P<sign>[+-]?)\s*(?:{DOLLAR})?\s*(?P<inner>[+-]?){CORE}\s*(?P<scale>[a-z]*?)\s*(?P<unit>usd|us\s?\$|\$|us dollars?|%|pct|percent)?",
     re.ASCII | re.IGNORECASE,
 )
-GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{2,3})*,[0-9]{3}(?:\.[0-9]*)?", re.ASCII)
+GROUPED = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{2,3})*,[0-9]{3}(?:\.[0-9]*)?", re.ASCII)
 GLUED = re.compile(r"(\$[0-9.,]+\s?[KMBT])\s?(\$[0-9,]+(?:\.[0-9]+)?)", re.ASCII | re.IGNORECASE)
-COMMA = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3})+(?:,[0-9]+)?|[0-9]+(?:,[0-9]+)?", re.ASCII)
+COMMA = re.compile(r"[1-9][0-9]{0,2}(?:\.[0-9]{3})+(?:,[0-9]+)?|[0-9]+(?:,[0-9]+)?", re.ASCII)
+UNCLEAR = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}[.,][0-9]{3}(?![0-9.,])", re.ASCII)
 DIGITS = re.compile(r"[0-9][0-9.,]*", re.ASCII)
 
 
 def is_null(text: str) -> bool:
     """Tell whether a cell is one of the many ways to say nothing."""
     return text.strip().casefold() in NULLS
+
+
+def is_no_symbol(text: str) -> bool:
+    """Tell whether a symbol says nothing; NA, NIL, NONE and TBD are symbols."""
+    return text.strip().casefold() in NO_SYMBOL
+
+
+def is_number(cell: str) -> bool:
+    """Tell whether a cell is a number, whatever its decimal sign."""
+    for text in (cell.strip(), swap_decimal(cell.strip())):
+        try:
+            clean_number(text, percent=True)
+        except ValueError:
+            continue
+        return True
+    return False
 
 
 def clean_amount(text: str) -> str | None:
@@ -112,12 +131,13 @@ def pick_exact(short: str, exact: str) -> str:
 
 def swap_decimal(text: str) -> str:
     """Rewrite a cell of a file with decimal commas, `39.623,0`, with a decimal point; what is not written so stays as it is."""
+    text = GAPS.sub("", text)
     return DIGITS.sub(lambda found: found[0].replace(".", "").replace(",", ".") if COMMA.fullmatch(found[0]) else found[0], text)
 
 
 def says_comma(text: str) -> int:
     """Tell what a cell says of its file's decimal sign: 1 a comma, -1 a point, 0 nothing."""
-    found = DIGITS.search(text)
+    found = DIGITS.search(GAPS.sub("", text))
     number = found[0] if found else ""
     comma, point = number.rfind(","), number.rfind(".")
     if comma >= 0 and point >= 0:
@@ -130,3 +150,9 @@ def says_comma(text: str) -> int:
     whole, _, rest = number.partition(sign)
     decimal = len(rest) != 3 or len(whole) > 3 or whole == "0"
     return (1 if sign == "," else -1) if decimal and rest else 0
+
+
+def is_unclear(cells: Sequence[str]) -> bool:
+    """Tell a column whose only separators may be decimal signs or thousands: `96.123`, `3.456`."""
+    told = [cell for cell in cells if "." in cell or "," in cell]
+    return bool(told) and all(UNCLEAR.search(cell) for cell in told)

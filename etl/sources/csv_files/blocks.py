@@ -66,7 +66,11 @@ def find_cut(buffer: bytes, encoding: str, newline: bytes, head: int) -> int:
         return length
     # A stray quote has spoilt the parity: any newline will do, and parse finds its own way.
     size = unit_size(encoding)
-    end = to_units(buffer, encoding).rfind(newline, head // size)
+    units = to_units(buffer, encoding)
+    end = last = units.rfind(newline, head // size)
+    while end >= 0 and opens(units[(before := units.rfind(newline, head // size, end)) + 1 : end + 1]):
+        end = before
+    end = end if end >= 0 else last
     if end >= 0:
         return (end + 1) * size
     return len(buffer) // size * size if len(buffer) >= LONGEST_LINE + head else 0
@@ -79,8 +83,17 @@ def find_end(buffer: bytes, encoding: str, newline: bytes, head: int) -> int:
     start = head // size
     end = units.rfind(newline, max(start - 1, 0))
     odd = units.count(QUOTE, start, end + 1) & 1 if end >= 0 else 0
-    while end >= start and odd:
+    while end >= start:
         before = units.rfind(newline, max(start - 1, 0), end)
-        odd ^= units.count(QUOTE, max(before + 1, start), end + 1) & 1
+        line = units[max(before + 1, start) : end + 1]
+        if not odd and not opens(line):
+            break
+        odd ^= line.count(QUOTE) & 1
         end = before
     return (end + 1) * size if end + 1 >= start and end >= 0 else 0
+
+
+def opens(line: bytes) -> bool:
+    """Tell a line that surely leaves a quote open: an odd one with text behind it. Parity that denies it was spoilt by a stray quote."""
+    behind = line.rpartition(b'"')[2].strip(b" \r\n")
+    return bool(line.count(QUOTE) & 1) and bool(behind) and behind[:1] not in b",;\t|"

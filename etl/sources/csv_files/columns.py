@@ -29,6 +29,9 @@ FILLER = frozenset(
      "currency", "info", "raw", "display", "total", "stats", "statistics", "last", "intraday", "real", "time", "utc", "gmt", "usd"}
 )  # fmt: skip
 THINGS = frozenset({"coin", "crypto", "asset", "token", "currency", "project", "base", "cmc", "coingecko", "coinpaprika", "cg", "website"})
+QUANTITIES = frozenset(
+    {"quantity", "qty", "amount", "amounts", "balance", "balances", "holdings", "holding", "units", "shares", "position"}
+)
 OHLC = frozenset({"open", "high", "low", "close"})
 
 Score = Callable[[frozenset[str]], int]
@@ -46,8 +49,10 @@ class Mapping:
 def score_price(words: frozenset[str]) -> int:
     """Rate a column as the price in US dollars."""
     rest = words - FILLER
-    if words & {"time", "utc", "gmt"}:
+    if words & {"time", "utc", "gmt", "total"}:
         return 0
+    if "currency" in words and "price" in words:
+        return 35
     if rest == {"price"}:
         return 100 if "usd" in words else 98 if words == {"price"} else 95
     if words & {"price", "last", "close"} and rest <= {"price", "close", "trade", "traded", "rate", "usdt", "adj", "adjusted"}:
@@ -61,11 +66,13 @@ def score_cap(words: frozenset[str]) -> int:
     """Rate a column as the market capitalisation."""
     if words - FILLER - {"circulating", "reported"} == {"mcap"}:
         return 90 if "reported" in words else 100 if "usd" in words else 95
-    return {frozenset({"cap"}): 60, frozenset({"market"}): 30}.get(words, 0)
+    return 60 if words == {"cap"} else 0
 
 
 def score_volume(words: frozenset[str]) -> int:
     """Rate a column as the volume of a day."""
+    if words & {"coin", "token", "crypto", "asset"} and "quote" not in words:
+        return 0
     if "volume" not in words or words - FILLER - {"volume", "24h", "reported", "global", "spot", "exchange"}:
         return 0
     return 70 + 20 * ("24h" in words) + 10 * ("usd" in words) + 5 * ("quote" in words) + 8 * ("total" in words)
@@ -161,15 +168,31 @@ SCORES: dict[str, Score] = {
 }
 
 
+def is_holding(header: Sequence[str]) -> bool:
+    """Tell a list of what somebody holds: it has a column of quantities."""
+    rests = [frozenset(read_words(cell)) - FILLER - THINGS - {"my", "available", "held", "owned", "net", "open"} for cell in header]
+    return any(rest and rest <= QUANTITIES for rest in rests)
+
+
+def score_all(name: str, cell: str, words: frozenset[str], *, holding: bool) -> int:
+    """Rate a column for a field; in a list of holdings a value is that of all units, and only a price is that of one."""
+    if holding and name == "price" and ("price" not in words or "value" in words):
+        return 0
+    if holding and name == "market_cap" and "cap" not in cell.casefold():
+        return 0
+    return SCORES[name](words) if words else 0
+
+
 def map_columns(header: Sequence[str]) -> Mapping:
     """Give each field its best column; the leftmost of equals, unless they carry the same name."""
     words = [frozenset(read_words(cell)) for cell in header]
+    holding = is_holding(header)
     plain = [" ".join(cell.replace("\ufeff", "").casefold().split()) for cell in header]
     columns: dict[str, int] = {}
     doubled: list[str] = []
     taken: set[int] = set()
-    for name, score in SCORES.items():
-        rated = [(score(cell) if cell else 0, -index) for index, cell in enumerate(words) if index not in taken]
+    for name in SCORES:
+        rated = [(score_all(name, header[at], cell, holding=holding), -at) for at, cell in enumerate(words) if at not in taken]
         best, where = max(rated, default=(0, 0))
         if not best:
             continue

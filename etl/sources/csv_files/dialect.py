@@ -11,12 +11,14 @@ from itertools import islice
 from pydantic_core import SchemaValidator
 
 from etl.errors import SourceError
-from etl.sources.csv_files.amounts import is_null, says_comma, swap_decimal
+from etl.sources.csv_files.amounts import is_null, is_unclear, says_comma, swap_decimal
 from etl.sources.csv_files.columns import FIELDS, IDENTITY, Mapping, map_columns
+from etl.sources.csv_files.currency import find_base, find_currencies, require_assets, require_dollars
 from etl.sources.csv_files.dates import find_order, put_order
 from etl.sources.csv_files.encoding import decode, detect_encoding, encode
 from etl.sources.csv_files.record import SCHEMAS
 from etl.sources.csv_files.refusals import explain
+from etl.sources.csv_files.text import one_line
 
 SAMPLE = 256 * 1024
 DELIMITERS = ",;\t|"
@@ -44,6 +46,7 @@ class Dialect:
     decimal: str = "."
     dates: str = ""
     ignored: dict[str, str] = field(default_factory=dict)
+    currencies: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +80,36 @@ def sniff(sample: bytes, *, ended: bool) -> Dialect:
     text = decode(sample, encoding)
     if not ended:
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
-    best = max(find_candidates(text), key=lambda candidate: candidate.rating)
+    best, currencies = read_currencies(max(find_candidates(text), key=lambda candidate: candidate.rating))
     if not best.usable:
         raise SourceError(explain(best.header, best.mapping.columns, best.rows, text), permanent=True)
     if best.mapping.doubled:
-        raise SourceError(f"has more than one column {best.mapping.doubled[0]}: rename all but one", permanent=True)
+        raise SourceError(f"has more than one column {one_line(best.mapping.doubled[0])}: rename all but one", permanent=True)
+    require_dollars(best.header, best.rows, currencies)
+    require_assets(best.header, best.rows, best.mapping.columns, based=bool(currencies) and find_base(best.header, best.rows) >= 0)
     lines = list(islice(io.StringIO(text, newline=""), best.skip))
     head = len(encode("".join(lines), encoding))
     newline = "\n" if "\n" in text or "\r" not in text else "\r"
-    header = [cell.replace("\ufeff", "").strip()[:100] for cell in best.header]
-    return decide(best, Dialect(encoding, newline, best.delimiter, head, best.skip, header, best.mapping.columns))
+    header = [one_line(cell)[:100] for cell in best.header]
+    dialect = Dialect(encoding, newline, best.delimiter, head, best.skip, header, best.mapping.columns, currencies=currencies)
+    return decide(best, dialect)
+
+
+def read_currencies(best: Candidate) -> tuple[Candidate, list[int]]:
+    """Find the columns that name the currency of a price, which hold no field then, and the base of pairs, which is the symbol."""
+    columns = best.mapping.columns
+    if not best.usable:
+        return best, []
+    identity = [columns[name] for name in IDENTITY if name in columns]
+    currencies = find_currencies(best.header, best.rows, identity)
+    if not currencies:
+        return best, []
+    header = ["" if index in currencies else cell for index, cell in enumerate(best.header)]
+    mapping, base = map_columns(header), find_base(header, best.rows)
+    if base >= 0:
+        others = {name: index for name, index in mapping.columns.items() if index != base}
+        mapping = replace(mapping, columns={**others, "symbol": base})
+    return replace(best, mapping=mapping), currencies
 
 
 def find_candidates(text: str) -> Iterator[Candidate]:
@@ -122,15 +145,19 @@ def decide(best: Candidate, dialect: Dialect) -> Dialect:
     """Look at the sampled cells: the decimal sign, the order of dates, and the columns that are not what their name says."""
     cells = {name: take_cells(best.rows, index) for name, index in dialect.columns.items()}
     said = [says_comma(cell) for name in NUMBERS for cell in cells.get(name, [])]
+    unclear = [name for name in NUMBERS if best.delimiter in ";\t" and not any(said) and is_unclear(cells.get(name, []))]
+    if "price" in unclear:
+        message = "does not show whether 1.234 means thousands: write prices with more or fewer than 3 decimals, or without thousands"
+        raise SourceError(message, permanent=True)
     decimal = "," if said.count(1) > said.count(-1) else "."
     order = find_order(cells.get("updated_at", []))
-    ignored: dict[str, str] = {}
+    ignored = dict.fromkeys(unclear, "its cells do not show whether 1.234 means thousands")
     if order == "?":
         ignored["updated_at"] = "day and month cannot be told apart"
     if counts_rows(best.rows, dialect.columns):
         ignored["external_id"] = "it only numbers the rows"
     if best.mapping.bare and not is_percent(cells.get("percent_change_24h", []), best.mapping.bare[0] == "24h", decimal):
-        ignored["percent_change_24h"] = "it may be a percentage, a fraction or an amount"
+        ignored["percent_change_24h"] = "it may be a percentage, a ratio, a fraction or an amount"
     for name in FIELDS:
         if name in cells and name not in ignored and name not in (*IDENTITY, "price") and is_foreign(name, cells[name], decimal, order):
             ignored[name] = "most of its cells are something else"
@@ -165,6 +192,8 @@ def is_percent(cells: list[str], windowed: bool, decimal: str) -> bool:
             sizes.append(abs(float(swap_decimal(cell) if decimal == "," else cell)))
         except ValueError:
             continue
+    if sizes and min(sizes) > 0 and not any("-" in cell for cell in cells) and 0.5 <= sorted(sizes)[len(sizes) // 2] <= 1.5:
+        return False
     return windowed and bool(sizes) and sorted(sizes)[min(len(sizes) * 9 // 10, len(sizes) - 1)] >= 1
 
 

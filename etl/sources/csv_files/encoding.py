@@ -20,6 +20,8 @@ ARCHIVES = {
     b"SQLite format 3": "an SQLite database",
 }
 MULTIBYTE = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+HIGH = bytes(range(128, 256))
+PUNCTUATION = bytes(32 if code in b"\x80\x85\x91\x92\x93\x94\x95\x96\x97\x99\xa0\xab\xae\xb0\xb7\xbb" else code for code in range(256))
 CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1a\x1b"))
 
 
@@ -38,7 +40,20 @@ def detect_encoding(sample: bytes) -> str:
         return wide
     if len(sample.translate(None, CONTROLS)) < 0.95 * len(sample):
         raise SourceError("is binary, not CSV: export it as CSV in UTF-8", permanent=True)
-    return "utf-8" if looks_utf8(sample) else "cp1252"
+    if looks_utf8(sample):
+        return "utf-8"
+    if looks_foreign(sample):
+        raise SourceError("is neither UTF-8 nor Windows-1252: save it as UTF-8", permanent=True)
+    return "cp1252"
+
+
+def looks_foreign(sample: bytes) -> bool:
+    """Tell Cyrillic, Chinese or Japanese bytes from the single accents of Windows-1252: they stand side by side, or mean nothing there."""
+    letters = MULTIBYTE.sub(b"", sample).translate(PUNCTUATION)
+    high = len(letters) - len(letters.translate(None, HIGH))
+    beside = sum(len(run) for run in re.findall(rb"[\x80-\xff]{2,}", letters))
+    odd = len(re.findall(rb"(?<![\x80-\xff])[\x81-\x84\x86-\x89\x8b\x8d\x8f\x90\x98\x9b\x9d](?![\x80-\xff])", letters))
+    return beside + odd >= 4 and (beside + odd) * 2 > high
 
 
 def detect_wide(sample: bytes) -> str:

@@ -21,7 +21,9 @@ def find_files(patterns: Sequence[str]) -> tuple[list[str], list[tuple[str, Sour
     failures: list[tuple[str, SourceError]] = []
     for pattern in patterns:
         where = os.path.abspath(os.path.expanduser(pattern))
-        matches = [where] if os.path.lexists(where) else glob.glob(where, recursive=True)
+        # A file may be named like a pattern; it must not hide what the pattern matches.
+        named = [where] if os.path.lexists(where) else []
+        matches = named if named and not set("*?") & set(pattern) else named + glob.glob(where, recursive=True)
         found.update(matches)
         if not matches:
             failures.append((pattern, SourceError("no such file: put one there, or name others in CSV_PATHS", permanent=True)))
@@ -34,7 +36,7 @@ def look_at(path: str) -> os.stat_result:
         path.encode()
         found = os.stat(path)
     except UnicodeEncodeError:
-        raise SourceError("has a name that is not UTF-8: rename it", permanent=True) from None
+        raise SourceError("has a name that is not UTF-8: rename the file", permanent=True) from None
     except OSError as error:
         raise refuse(error) from error
     require_regular(found)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
-VERSION = 1
+VERSION = 2
 HEAD = 64 * 1024
 WINDOW = 4 * 1024
 WINDOWS = 16

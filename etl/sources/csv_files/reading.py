@@ -16,6 +16,7 @@ from etl.sources.csv_files.blocks import Block, cut_blocks
 from etl.sources.csv_files.dialect import SAMPLE, Dialect, sniff
 from etl.sources.csv_files.files import find_files, look_at, open_file, size_of
 from etl.sources.csv_files.fingerprint import VERSION, Track, advance, is_racy, resume, save, unchanged
+from etl.sources.csv_files.text import one_line, show_path
 from shared.settings import Settings
 
 
@@ -51,6 +52,7 @@ def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payloa
         except SourceError as error:
             failures.append((path, error))
         before += sizes[path]
+    failures = [(show_path(name), SourceError(one_line(str(error)), permanent=error.permanent)) for name, error in failures]
     if failures:
         raise one_of_many("files", count, failures)
 
@@ -62,12 +64,16 @@ def read_new(path: str, state: Mapping[str, Any] | None) -> Iterator[Piece]:
     if state and unchanged(found, state):
         return
     with open_file(path) as (raw, inflated):
+        # Whatever changes from here on must be noticed by the next run.
+        begun = os.fstat(raw.fileno())
+        racy = is_racy(begun.st_mtime_ns, time.time())
         try:
             track, note = find_start(raw, inflated, state)
             dialect = find_dialect(inflated or raw, track, state)
         except (OSError, EOFError, zlib.error) as error:
             raise SourceError(f"cannot be read ({error}): replace the file") from error
-        yield from read_on(path, raw, inflated, track, dialect, note)
+        stamp = {"mtime_ns": begun.st_mtime_ns, "inode": begun.st_ino, "size": begun.st_size, "racy": racy}
+        yield from read_on(path, raw, inflated, track, dialect, stamp, note)
 
 
 def find_start(raw: BinaryIO, inflated: BinaryIO | None, state: Mapping[str, Any] | None) -> tuple[Track, str]:
@@ -108,23 +114,21 @@ def find_dialect(file: BinaryIO, track: Track, state: Mapping[str, Any] | None) 
     return dialect
 
 
-def read_on(path: str, raw: BinaryIO, inflated: BinaryIO | None, track: Track, dialect: Dialect, note: str) -> Iterator[Piece]:
-    """Read the blocks from where the file stands to its end."""
+def read_on(
+    path: str, raw: BinaryIO, inflated: BinaryIO | None, track: Track, dialect: Dialect, begun: Mapping[str, Any], note: str
+) -> Iterator[Piece]:
+    """Read the blocks from where the file stands to its end; `begun` is what its stat was when it was opened."""
     read = (inflated or raw).read1  # type: ignore[attr-defined]
     encoding, newline = dialect.encoding, dialect.newline.encode()
     kept = asdict(dialect)
-    begun = os.fstat(raw.fileno())
-    mtime = datetime.fromtimestamp(begun.st_mtime, UTC).isoformat()
+    mtime = datetime.fromtimestamp(begun["mtime_ns"] / 1e9, UTC).isoformat()
     head = max(dialect.head - track.offset, 0)
     for block in cut_blocks(read, encoding, newline, head):
         first, skip = track.line + 1, 0 if track.offset else dialect.skip
         meta = {"path": path, **kept, "skip": skip, "width": len(dialect.header), "mtime": mtime}
         notes = () if track.offset else remarks(dialect, note)
         track = advance(track, block.body, block.lines) if block.settled else track
-        now = os.fstat(raw.fileno())
-        size = raw.tell() if block.last else now.st_size
-        stamp = {"size": size, "mtime_ns": now.st_mtime_ns, "inode": now.st_ino, "done": block.last}
-        stamp["racy"] = is_racy(now.st_mtime_ns, time.time())
+        stamp = {**begun, "size": raw.tell() if block.last else begun["size"], "done": block.last}
         yield Piece(block, first, {**save(track), **stamp, "dialect": kept}, meta, raw.tell(), notes)
 
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from pydantic_core import PydanticCustomError, core_schema
 
 from etl.source import Row
-from etl.sources.csv_files.amounts import PLAIN, clean_amount, clean_percent, clean_rank, is_null
+from etl.sources.csv_files.amounts import PLAIN, clean_amount, clean_percent, clean_rank, is_no_symbol, is_null
+from etl.sources.csv_files.currency import QUOTES, is_dollar, says_other, split_pair
 from etl.sources.csv_files.dates import FIRST, LAST, clean_date
 
 CATEGORY = "cryptocurrency"
@@ -22,6 +23,7 @@ UTC_TIME = (
     r"^(?:199[0-9]|20[0-9]{2})-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])[T ]"
     r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?Z$"
 )
+TOTALS = frozenset({"total", "totals", "sum", "grand total"})
 Values = tuple[Any, ...]
 
 
@@ -35,7 +37,7 @@ class ValidatedBy:
         return self.schema
 
 
-def clean_text(limit: int) -> Callable[[str], str | None]:
+def clean_text(limit: int, is_null: Callable[[str], bool] = is_null) -> Callable[[str], str | None]:
     """Make a cleaner of text: one line, no blanks around or doubled, None for a null token."""
 
     def clean(text: str) -> str | None:
@@ -61,10 +63,10 @@ def either(name: str, expected: str, fast: list[core_schema.CoreSchema], slow: C
     return core_schema.union_schema(choices, mode="left_to_right", custom_error_type="csv_cell", custom_error_message=message)
 
 
-def text_schema(name: str, limit: int) -> core_schema.CoreSchema:
+def text_schema(name: str, limit: int, is_null: Callable[[str], bool] = is_null) -> core_schema.CoreSchema:
     """Text of one line, at most `limit` characters."""
     fast = core_schema.str_schema(pattern=CLEAN, max_length=limit)
-    return either(name, f"at most {limit} characters of valid text, without NUL", [fast], clean_text(limit))
+    return either(name, f"at most {limit} characters of valid text, without NUL", [fast], clean_text(limit, is_null))
 
 
 def number_schema(name: str, expected: str, pattern: str, slow: Callable[[str], str | None]) -> core_schema.CoreSchema:
@@ -84,7 +86,7 @@ def date_schema(name: str) -> core_schema.CoreSchema:
 AMOUNT = "a number in US dollars, not negative, such as 1234.56, $1,234.56 or 1.2M"
 SCHEMAS: tuple[core_schema.CoreSchema, ...] = (
     text_schema("external_id", 500),
-    text_schema("symbol", 100),
+    text_schema("symbol", 100, is_no_symbol),
     text_schema("name", 500),
     number_schema("price", AMOUNT, PLAIN, clean_amount),
     number_schema("market_cap", AMOUNT, PLAIN, clean_amount),
@@ -99,10 +101,27 @@ SCHEMAS: tuple[core_schema.CoreSchema, ...] = (
 
 
 def check(values: Values) -> Values:
-    """Refuse a row that names no asset."""
-    if not (values[0] or values[1] or values[2]):
+    """Refuse a row that names no asset or is a total, and take pairs apart."""
+    external_id, symbol, name = values[:3]
+    if not (external_id or symbol or name):
         raise PydanticCustomError("csv_identity", "row has no id, symbol or name")
-    return values
+    if not symbol and not external_id and name.casefold() in TOTALS:
+        raise PydanticCustomError("csv_total", "row is a total")
+    if symbol and not symbol.isalnum():
+        values = check_pair(values, 1)
+    if name and name.isupper() and not name.isalnum():
+        values = check_pair(values, 2)
+    return check_pair(values, 0) if external_id and external_id.isupper() and not external_id.isalnum() else values
+
+
+def check_pair(values: Values, place: int) -> Values:
+    """Name the asset of a pair by its base. Raises PydanticCustomError for a quote other than dollars."""
+    pair = split_pair(values[place])
+    if not pair or (place != 1 and pair[1].casefold() not in QUOTES):
+        return values
+    if not is_dollar(pair[1]):
+        raise PydanticCustomError("csv_currency", "{reason}", {"reason": says_other(pair[1])})
+    return (*values[:place], pair[0], *values[place + 1 :]) if place else values
 
 
 RECORD = Annotated[

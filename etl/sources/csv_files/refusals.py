@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from etl.sources.csv_files.amounts import clean_number, is_null, swap_decimal
-from etl.sources.csv_files.columns import IDENTITY
+from etl.sources.csv_files.amounts import is_null, is_number
+from etl.sources.csv_files.columns import IDENTITY, is_holding
 from etl.sources.csv_files.dates import clean_date, put_order
+from etl.sources.csv_files.text import show
 
 EXAMPLE = "a first line such as symbol,name,price"
 BACKFILL = "add a column with the symbol or id of the asset"
@@ -30,6 +31,8 @@ def explain(header: Sequence[str], columns: Mapping[str, int], rows: Sequence[Se
         return f"has a column for each asset ({show(tickers)}): turn it into one row for each asset, with columns symbol and price"
     if "price" in columns:
         return f"has no id, symbol or name column among {show(named)}: name one of them symbol"
+    if identity and is_holding(header):
+        return f"lists holdings and no price of one unit among {show(named)}: add a column price"
     if identity:
         return f"has no column with a price in US dollars among {show(named)}: name it price"
     return f"has no header that names an asset and a price in its first 20 lines: add {EXAMPLE}"
@@ -57,17 +60,6 @@ def holds_numbers(rows: Sequence[Sequence[str]], index: int) -> bool:
     return bool(cells) and sum(is_number(cell) for cell in cells) * 2 > len(cells)
 
 
-def is_number(cell: str) -> bool:
-    """Tell whether a cell is a number, whatever its decimal sign."""
-    for text in (cell.strip(), swap_decimal(cell.strip())):
-        try:
-            clean_number(text, percent=True)
-        except ValueError:
-            continue
-        return True
-    return False
-
-
 def is_date(cell: str) -> bool:
     """Tell whether a cell is a date, whatever its order."""
     for order in ("dmy", "mdy"):
@@ -76,9 +68,3 @@ def is_date(cell: str) -> bool:
         except ValueError:
             continue
     return False
-
-
-def show(names: Sequence[str]) -> str:
-    """List the first names."""
-    shown = ", ".join(name[:40] for name in names[:8])
-    return shown + (", …" if len(names) > 8 else "")

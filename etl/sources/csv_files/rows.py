@@ -13,6 +13,7 @@ from typing import Any
 from etl.source import Payload, Unreadable
 from etl.sources.csv_files.amounts import swap_decimal
 from etl.sources.csv_files.columns import FIELDS, IDENTITY
+from etl.sources.csv_files.currency import is_dollar, says_other
 from etl.sources.csv_files.dates import put_order
 from etl.sources.csv_files.encoding import decode, encode
 
@@ -61,7 +62,7 @@ def parse_rows(rows: list[list[str]], pick: Pick, meta: Mapping[str, Any]) -> li
     """Pick the cells of rows that are one line each, or all of the header's length; blank ones are left out."""
     if set(map(len, rows)) == {int(meta["width"])}:
         records: list[Cells | Unreadable] = list(map(pick, map(add, rows, repeat([""]))))
-        if BLANK not in records:
+        if BLANK + ("",) * len(meta.get("currencies", ())) not in records:
             return records
     return [shape(row, pick, meta) for row in rows if not is_blank(row)]
 
@@ -85,21 +86,24 @@ def open_reader(lines: Iterator[str], delimiter: str) -> Any:
 
 
 def make_pick(meta: Mapping[str, Any]) -> Pick:
-    """Make the picker of the fields' cells from a row that has an empty cell appended, for the missing columns."""
-    return itemgetter(*(meta["columns"].get(name, -1) for name in FIELDS))
+    """Make the picker of the fields' cells and of those that name a currency; a row has an empty cell appended for missing columns."""
+    return itemgetter(*(meta["columns"].get(name, -1) for name in FIELDS), *meta.get("currencies", ()))
 
 
 def make_rewrite(meta: Mapping[str, Any]) -> Callable[[Cells | Unreadable], Cells | Unreadable] | None:
-    """Make what undoes decimal commas and swappable dates, where a file has them."""
+    """Make what undoes decimal commas and swappable dates and refuses other currencies, where a file has them."""
     swapped = [FIELDS.index(name) for name in NUMBERS if meta["decimal"] == "," and name in meta["columns"]]
     order, where = meta["dates"], FIELDS.index("updated_at")
-    if not swapped and not order:
+    if not swapped and not order and not meta.get("currencies"):
         return None
 
     def rewrite(cells: Cells | Unreadable) -> Cells | Unreadable:
         if isinstance(cells, Unreadable):
             return cells
-        values = list(cells)
+        values = list(cells[: len(FIELDS)])
+        other = next((cell for cell in cells[len(FIELDS) :] if not is_dollar(cell)), "")
+        if other:
+            return Unreadable(says_other(other))
         for index in swapped:
             values[index] = swap_decimal(values[index])
         if order:

@@ -7,7 +7,10 @@ import unicodedata
 
 SIGNS = {"%": " pct ", "$": " usd ", "€": " eur ", "£": " gbp ", "₿": " btc ", "¥": " jpy ", "₹": " inr ", "#": " rank "}
 
+OTHER_DOLLAR = re.compile(r"(?<![a-z])(?:a|au|aud|c|ca|can|cad|cdn|hk|hkd|nt|ntd|twd|r|brl|nz|nzd|s|sg|sgd|mx|mex|mxn|arg|clp|cop)\s?\$")
+
 PHRASES: tuple[tuple[str, str], ...] = (
+    (r"(?:last |latest )?updated? price", "price"),
     (r"fully dill?uted|fully distributed|diluted", "fdv"),
     (r"(market|mkt|mrkt) ?(capitali[sz]ation|cap)s?|market val(ue|uation)|m ?cap|capitali[sz]ation|mktcap", "mcap"),
     (r"marktkapitalisierung|capitalisation boursiere", "mcap"),
@@ -18,7 +21,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"24h[ou]*", "24h"),
     (r"twentyfour h(ours?)?|twenty four h(ours?)?", "24h"),
     (r"percentages?|percents?|prozent|perc", "pct"),
-    (r"changes?|chg|delta|var|variation|variacion|variacao|difference|movement|anderung|veranderung", "change"),
+    (r"changes?|chg|var|variation|variacion|variacao|difference|movement|anderung|veranderung", "change"),
     (r"vol|volumes|volumen|volumi|turnover|handelsvolumen|traded volume|trading volume|trade volume", "volume"),
     (r"us ?dollars?|dollars?|us usd|in usd", "usd"),
     (r"preis|kurs|prix|precio|preco|prezzo|prijs|cena|prices", "price"),
@@ -43,7 +46,9 @@ def read_words(cell: str) -> tuple[str, ...]:
     text = unicodedata.normalize("NFKC", cell).replace("\ufeff", "")
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", " ", text)
     text = unicodedata.normalize("NFKD", text.lower())
+    text = OTHER_DOLLAR.sub(" foreign ", text)
     text = "".join(SIGNS.get(letter, letter) for letter in text if not unicodedata.combining(letter))
+    text = "".join(" foreign " if unicodedata.category(letter) == "Sc" else letter for letter in text)
     text = " ".join(re.findall(r"[^\W_]+", text))
     text = re.sub(r"(?<=[a-z])(?=(?:24|7|30|1)(?:h|d|hr|hrs)?\b)", " ", text)
     for pattern, word in PHRASE:
