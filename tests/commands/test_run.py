@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from etl.lease import begin_run
 from shared.db import Connection
@@ -262,7 +263,7 @@ def test_a_role_without_rights_is_one_line_and_exit_4(etl: Any, dsn: str, world:
     conn.execute(f"create role {role} login".encode())
     try:
         conn.execute(f"grant select on all tables in schema public to {role}".encode())
-        done = etl("run", "--source", "csv", **world | {"DATABASE_URL": dsn.replace("user=kasparro", f"user={role}")})
+        done = etl("run", "--source", "csv", **world | {"DATABASE_URL": make_conninfo(dsn, user=role)})
         assert (done.code, len(done.err.splitlines())) == (4, 1), done.err
         assert "permission denied" in done.err
     finally:

@@ -18,6 +18,7 @@ from shared.db import Connection, connect, linked
 from shared.errors import DatabaseError, SchemaError
 from shared.migrations import migrate, require_schema
 from sql import Migration, read_migrations
+from tests.conftest import named
 
 NAMES = [step.name for step in read_migrations()]
 ROOT = str(Path(migrations.__file__).parents[1])
@@ -248,7 +249,7 @@ def test_a_database_that_keeps_text_in_another_encoding_is_refused(server: str, 
     name = f"{template}_latin"
     with connect(server, "tests") as conn:
         conn.execute(f"create database {name} encoding 'LATIN1' locale 'C' template template0".encode())
-    with connect(server.replace("/kasparro?", f"/{name}?"), "tests") as conn:
+    with connect(named(server, name), "tests") as conn:
         for check in (migrate, require_schema):
             with pytest.raises(SchemaError, match=r"keeps text as LATIN1: make one with ENCODING 'UTF8'"):
                 check(conn)
