@@ -20,14 +20,16 @@ test: ready ## set up if needed, then run the tests on a Postgres of their own
 	@echo "running the tests (one to three minutes)"
 	@$(BIN)/python -m pytest -q
 
-trials: ready ## kill a run at every tenth point, resume, compare with a clean run (two minutes)
+trials: ready ## kill, stop and cut runs, resume them, compare with a clean run (five minutes)
 	@$(BIN)/python -m tests.trials --every 10
+	@$(BIN)/python -m tests.trials.real --seed 3
 	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant checkpoint-apart
 	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant checkpoint-first
 	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant counters-late
 
-trials-full: ready ## kill a run at every point (a quarter of an hour)
+trials-full: ready ## the same at every point (an hour)
 	@$(BIN)/python -m tests.trials
+	@$(BIN)/python -m tests.trials.real --full
 
 # An environment that was damaged since is made anew.
 ready: $(STAMP)

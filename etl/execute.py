@@ -10,7 +10,7 @@ import structlog
 
 from etl.chaos import chaos_for
 from etl.errors import CutShort, Fenced, Locked, Refused, SourceError, Stopped
-from etl.lease import Counts, Run, begin_run, finish_run, get_counts, get_position, retake_run
+from etl.lease import Counts, Run, begin_run, finish_run, get_counts, get_position, is_abandoned, retake_run
 from etl.pipeline import ingest
 from etl.position import Position
 from etl.stop import wait
@@ -99,6 +99,9 @@ def close(work: Work, opened: Run, outcome: Outcome) -> Outcome:
             counts = get_counts(work.link.conn, opened)
             status = ended(outcome.status or "success", counts)
             finish_run(work.link.conn, opened, status, **told)
+            if is_abandoned(work.link.conn, opened) and not outcome.error:
+                lost_it = Fenced(f"the lease of {opened.source} was taken over: this run writes nothing more")
+                return replace(outcome, status="failed", counts=counts, error=lost_it)
         except DatabaseError as lost:
             if not lost.passing or time.monotonic() > until:
                 raise

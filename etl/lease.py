@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -62,6 +63,9 @@ def begin_run(conn: Connection, source: str, trigger: Trigger) -> Run:
 
     Raises Locked when another run holds the source.
     """
+    with suppress(LockTimeout):
+        return open_run(conn, source, trigger)
+    conn.execute(queries["end_sleeper"], {"source": source})
     try:
         return open_run(conn, source, trigger)
     except LockTimeout:
@@ -138,6 +142,13 @@ def finish_run(conn: Connection, run: Run, status: RunStatus, **told: str | int 
     with conn.transaction():
         conn.execute(queries["finish_run"], {"error_type": None, "error_message": None, "snapshot_records": None} | told | params)
         conn.execute(queries["release_lease"], params)
+
+
+@driver_errors_named()
+def is_abandoned(conn: Connection, run: Run) -> bool:
+    """Whether another run took over and closed this one."""
+    row = fetch_one(conn, queries["get_run"], {"run_id": run.id})
+    return bool(row and row["status"] == "abandoned")
 
 
 @driver_errors_named()

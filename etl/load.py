@@ -131,9 +131,12 @@ def write_rows(conn: Connection, source: Source, run: Run, batch: Batch, raw_id:
 
 
 def staged(accepted: Sequence[tuple[int, Row]]) -> bytes:
-    """Write rows as the lines that COPY reads; the csv module does the quoting, an empty cell is null."""
+    """Write rows as the lines that COPY reads; the csv module does the quoting, an empty cell is null.
+
+    The line end is the long one so that a lone carriage return inside a cell is quoted too.
+    """
     lines = io.StringIO()
-    csv.writer(lines, lineterminator="\n").writerows([(position, *row) for position, row in accepted])
+    csv.writer(lines, lineterminator="\r\n").writerows([(position, *row) for position, row in accepted])
     return lines.getvalue().encode()
 
 

@@ -23,9 +23,10 @@ Lost = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
     psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
 )
 
-PASSING = ("08", "40001", "40P01", "53300", "55P03", "57")
+PASSING = ("08", "25P03", "40001", "40P01", "53300", "55P03", "57")
 """SQLSTATEs, or their classes, that trying again may mend: connection, serialization, deadlock, too many, lock, shutdown, timeout."""
 
 ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}

@@ -20,6 +20,12 @@ where c.source = %(source)s
            and not exists (select from pg_stat_activity o where o.pid = c.backend_pid and o.backend_start is not distinct from c.backend_start)))
 returning c.epoch, c.seq, c.position, c.run_id as previous_run_id
 
+-- name: end_sleeper
+-- End the session of a holder whose lease ran out inside a transaction: one that stopped in a COPY is ended by no timeout.
+select pg_terminate_backend(a.pid, 5000) from etl_checkpoints c
+join pg_stat_activity a on a.pid = c.backend_pid and a.backend_start is not distinct from c.backend_start
+where c.source = %(source)s and c.lease_expires_at < clock_timestamp()
+
 -- name: retake_lease
 -- Take a lease of our own again after the connection was lost, whatever the server still believes of the old one.
 -- The new epoch makes a transaction harmless that may yet be under way there. No row: another run took over.

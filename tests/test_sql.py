@@ -12,7 +12,7 @@ from shared.db import Connection
 from sql import queries, read_migrations
 
 VERBS = """list get count find has begin finish abandon acquire advance hold renew release ensure store stage insert upsert quarantine
-take create lock bound retake resolve forget mark"""
+take create lock bound retake resolve forget mark end"""
 UNPLANNED = ("create_migrations", "create_staging", "stage_records")
 
 
