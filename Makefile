@@ -30,6 +30,8 @@ trials: ready ## kill, stop and cut runs, resume them, compare with a clean run 
 trials-full: ready ## the same at every point (an hour)
 	@$(BIN)/python -m tests.trials
 	@$(BIN)/python -m tests.trials.real --full
+	@$(BIN)/python -m tests.trials.real --mutant no-fence
+	@$(BIN)/python -m tests.trials.mutations --count 1000000 --seed 1
 
 # An environment that was damaged since is made anew.
 ready: $(STAMP)
