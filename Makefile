@@ -23,6 +23,7 @@ test: ready ## set up if needed, then run the tests on a Postgres of their own
 trials: ready ## kill, stop and cut runs, resume them, compare with a clean run (five minutes)
 	@$(BIN)/python -m tests.trials --every 10
 	@$(BIN)/python -m tests.trials.real --seed 3
+	@$(BIN)/python -m tests.trials.real --seed 3 --mutant no-fence
 	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant checkpoint-apart
 	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant checkpoint-first
 	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant counters-late
