@@ -38,6 +38,8 @@ def ingest(work: Work, run: Run) -> Iterator[Progress]:
     counts, snapshot, left, cursor, before = Counts(), Snapshot(), allowance(work, run), run.position.cursor, 0
     for payload, start in payloads(work, run):
         digest = hashlib.sha256(payload.body)
+        for note in payload.notes:
+            log.warning("payload noted", url=payload.url, note=note)
         begin_payload(snapshot, payload, start)
         work.chaos.strike("in parse")
         values, refusal = opened(work, payload, snapshot)

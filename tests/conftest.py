@@ -86,18 +86,20 @@ def template(server: str) -> Iterator[str]:
 @pytest.fixture
 def dsn(server: str, template: str) -> str:
     """The address of a fresh, migrated database."""
-    name = f"{template}_{next(numbers)}"
-    with connect(server, "tests") as conn:
-        conn.execute(f"create database {name} template {template}".encode())
-    return named(server, name)
+    return created(server, template, f"template {template}")
 
 
 @pytest.fixture
 def empty_dsn(server: str, template: str) -> str:
     """The address of a fresh database without any table."""
-    name = f"{template}_{next(numbers)}"
+    return created(server, template)
+
+
+def created(server: str, prefix: str, clause: str = "") -> str:
+    """Make a database and return its address; the prefix is what the session drops at its end."""
+    name = f"{prefix}_{next(numbers)}"
     with connect(server, "tests") as conn:
-        conn.execute(f"create database {name}".encode())
+        conn.execute(f"create database {name} {clause}".encode())
     return named(server, name)
 
 

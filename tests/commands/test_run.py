@@ -244,6 +244,18 @@ def test_two_processes_share_one_fresh_embedded_server(world: dict[str, str], tm
     assert leftover.stdout == ""
 
 
+def test_what_a_person_should_know_of_a_file_is_logged_once(etl: Any, world: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "assets.csv").write_text(CSV)
+    etl("run", "--source", "csv", **world)
+    (tmp_path / "assets.csv").write_text(CSV.replace("ether,ETH,Ether,3000,500000\n", ""))
+    (noted, finished) = etl("run", "--source", "csv", **world).logged
+    assert (noted["event"], noted["note"]) == (
+        "payload noted",
+        "the file was truncated since the last run: it is read again from its start",
+    )
+    assert noted["run_id"] == finished["run_id"]
+
+
 @pytest.mark.parametrize("redirect", [">&-", "> /dev/full", "2>&-", "| true"])
 def test_a_reader_that_goes_away_does_not_keep_the_data_from_being_loaded(
     dsn: str, world: dict[str, str], conn: Connection, redirect: str

@@ -32,7 +32,6 @@ THINGS = frozenset({"coin", "crypto", "asset", "token", "currency", "project", "
 QUANTITIES = frozenset(
     {"quantity", "qty", "amount", "amounts", "balance", "balances", "holdings", "holding", "units", "shares", "position"}
 )
-OHLC = frozenset({"open", "high", "low", "close"})
 
 Score = Callable[[frozenset[str]], int]
 
