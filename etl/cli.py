@@ -31,7 +31,6 @@ EXIT_CODES: tuple[tuple[type[KasparroError], int], ...] = (
     (DatabaseError, 4),
     (SchemaError, 4),
     (Locked, 5),
-    (Stopped, 130),
 )
 
 
@@ -62,4 +61,11 @@ def main() -> None:
     except KasparroError as error:
         for problem in str(error).splitlines():
             click.echo(f"kasparro-etl: {problem}", err=True)
-        sys.exit(next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1))
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: KasparroError) -> int:
+    """The exit code of an expected failure; of one that nobody foresaw, that of a bug."""
+    if isinstance(error, Stopped):
+        return 128 + error.signal
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)

@@ -40,7 +40,11 @@ class Fenced(KasparroError):
 
 
 class Stopped(KasparroError):
-    """The operator or the platform asked the run to stop (SIGINT, SIGTERM)."""
+    """The operator or the platform asked the run to stop; `signal` is the number of SIGINT or SIGTERM."""
+
+    def __init__(self, message: str, signal: int = 2) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 class FailureInjected(SourceError):

@@ -104,13 +104,13 @@ def advance(conn: Connection, run: Run, batch: Batch) -> int:
 
 
 def store_payload(conn: Connection, source: Source, run: Run, batch: Batch) -> int:
-    """Keep the payload's bytes, once per digest, and return their id."""
-    key = {"source_type": source.type, "source": source.name, "sha256": batch.sha256}
+    """Keep the payload, once per bytes and meta, and return its id."""
+    key = {"source_type": source.type, "source": source.name, "sha256": batch.sha256, "meta": Json(batch.payload.meta)}
     row = fetch_one(conn, queries["find_raw"], key)
     if not row:
         payload = batch.payload
         facts = {"run_id": run.id, "fetched_at": payload.fetched_at, "url": payload.url, "body": payload.body}
-        row = fetch_one(conn, queries["store_raw"], key | facts | {"meta": Json(payload.meta), "cursor_after": Json(payload.cursor)})
+        row = fetch_one(conn, queries["store_raw"], key | facts | {"cursor_after": Json(payload.cursor)})
     assert row, "only the holder of the lease stores payloads of a source"
     return int(row["id"])
 

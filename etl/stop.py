@@ -34,7 +34,7 @@ class Stop:
 def check(stop: Stop) -> None:
     """Raise Stopped when a stop was asked for."""
     if stop.asked.is_set():
-        raise Stopped(REASON)
+        raise Stopped(REASON, stop.signal or signal.SIGINT)
 
 
 def wait(stop: Stop, seconds: float) -> None:
@@ -56,7 +56,7 @@ def listening(stop: Stop) -> Iterator[None]:
 
 @contextmanager
 def on_signals(grace: float = GRACE) -> Iterator[Stop]:
-    """Listen to SIGTERM and SIGINT for the length of a block."""
+    """Listen to SIGTERM and SIGINT for the length of a block. A block that was cut short ends in Stopped."""
     stop = Stop()
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -68,7 +68,7 @@ def on_signals(grace: float = GRACE) -> Iterator[Stop]:
         stop.asked.set()
         signal.setitimer(signal.ITIMER_REAL, grace)
         if stop.listening:
-            raise Stopped(REASON)
+            raise Stopped(REASON, number)
 
     def cut_short(_number: int, _frame: FrameType | None) -> None:
         raise CutShort(REASON)
@@ -77,6 +77,8 @@ def on_signals(grace: float = GRACE) -> Iterator[Stop]:
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield stop
+    except CutShort:
+        raise Stopped(REASON, stop.signal or signal.SIGINT) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():

@@ -27,7 +27,8 @@ copy staged_records from stdin (format csv)
 -- Insert the new, update the changed, touch nothing else; an older source_updated_at never wins,
 -- unless the one we have lies in the future, which proves nothing and would block the record for ever.
 -- Of several records with one key the last one counts that is not older than those before it, as if each had come alone,
--- so that the outcome does not depend on how a payload was cut into batches. The lateral look-up keeps the plan one index probe a record,
+-- so that the outcome does not depend on how a payload was cut into batches; a record without a date proves nothing older and always
+-- counts, under the greatest date known. The lateral look-up keeps the plan one index probe a record,
 -- whatever the planner thinks of a table without statistics. Keys are sorted, so two writers cannot deadlock.
 with newest as (
     select distinct on (s.external_id) s.*
@@ -37,15 +38,20 @@ with newest as (
     where s.source_updated_at is null or s.source_updated_at = s.newest_at
     order by s.external_id, s.position desc
 ), changed as (
-    select n.*
+    select n.*, d.dated
     from newest n
     left join lateral (
-        select u.* from unified_data u where u.source = %(source)s and u.external_id = n.external_id limit 1
+        select u.*, u.source_updated_at > %(fetched_at)s::timestamptz + interval '1 day' as ahead
+        from unified_data u where u.source = %(source)s and u.external_id = n.external_id limit 1
     ) t on true
+    cross join lateral (
+        select case when t.ahead then coalesce(n.newest_at, t.source_updated_at)
+                    else greatest(n.newest_at, t.source_updated_at) end as dated
+    ) d
     where t.id is null
-       or ((coalesce(n.newest_at >= t.source_updated_at, true) or t.source_updated_at > %(fetched_at)s::timestamptz + interval '1 day')
+       or ((n.source_updated_at is null or t.source_updated_at is null or n.newest_at >= t.source_updated_at or t.ahead)
            and (n.kind, n.symbol, n.name, n.category, n.price_usd, n.market_cap_usd, n.volume_24h_usd, n.percent_change_24h,
-                n.rank, n.url, n.tags, coalesce(n.newest_at, t.source_updated_at), 'active')
+                n.rank, n.url, n.tags, d.dated, 'active')
                is distinct from
                (t.kind, t.symbol, t.name, t.category, t.price_usd, t.market_cap_usd, t.volume_24h_usd, t.percent_change_24h,
                 t.rank, t.url, t.tags, t.source_updated_at, t.status))
@@ -53,7 +59,7 @@ with newest as (
     insert into unified_data as t (source, source_type, external_id, kind, symbol, name, category, price_usd, market_cap_usd,
                                    volume_24h_usd, percent_change_24h, rank, url, tags, source_updated_at, raw_id, raw_position, run_id)
     select %(source)s, %(source_type)s, external_id, kind, symbol, name, category, price_usd, market_cap_usd,
-           volume_24h_usd, percent_change_24h, rank, url, tags, newest_at, %(raw_id)s, position, %(run_id)s
+           volume_24h_usd, percent_change_24h, rank, url, tags, dated, %(raw_id)s, position, %(run_id)s
     from changed
     order by external_id
     on conflict (source, external_id) do update

@@ -62,6 +62,19 @@ def test_what_validates_by_now_is_loaded_and_resolved(etl: Any, loaded: dict[str
     assert [row["id"] for row in etl("quarantine", "list", "--json", "--all").objects] == [3, 2, 1]
 
 
+def test_equal_bytes_under_another_header_are_retried_under_their_own(etl: Any, tmp_path: Path, conn: Connection) -> None:
+    rows = "".join(f"c{n},Coin,{n},7\n" for n in range(30_000)) + "bad,Bad,1,2\n"
+    (tmp_path / "a.csv").write_text("id,name,price,market_cap\n" + rows)
+    (tmp_path / "b.csv").write_text("id,name,market_cap,price\n" + rows)
+    conn.execute("alter table unified_data add constraint no_bad check (external_id <> 'bad')")
+    assert etl("run", "--source", "csv", CSV_PATHS=f"{tmp_path}/a.csv").code == 0
+    assert etl("run", "--source", "csv", CSV_PATHS=f"{tmp_path}/b.csv").code == 0
+    conn.execute("alter table unified_data drop constraint no_bad")
+    assert conn.execute("select count(*) as n, count(distinct sha256) as digests from raw_csv_data").fetchone() == {"n": 4, "digests": 3}
+    assert etl("quarantine", "retry").code == 0
+    assert conn.execute("select price_usd::int as price from unified_data where external_id = 'bad'").fetchone() == {"price": 2}
+
+
 def test_a_source_that_is_running_is_not_retried(etl: Any, loaded: dict[str, str], conn: Connection) -> None:
     begin_run(conn, "csv", "cli")
     done = etl("quarantine", "retry")

@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from etl.lease import begin_run
 from shared.db import Connection
+from sql import read_migrations
 
 CSV = "id,symbol,name,price,market_cap\nbitcoin,BTC,Bitcoin,50000.10,1000000\nether,ETH,Ether,3000,500000\n"
 FOUR = "coinpaprika,coingecko,csv,rss"
@@ -107,8 +108,9 @@ def test_an_unreachable_database_is_exit_4_without_its_password(etl: Any) -> Non
 
 def test_a_database_that_was_not_migrated_is_exit_4_with_the_command(etl: Any, empty_dsn: str, world: dict[str, str]) -> None:
     done = etl("run", "--source", "csv", **world | {"DATABASE_URL": empty_dsn})
-    assert (done.code, done.err) == (4, "kasparro-etl: schema is empty, need 0002: run `kasparro-etl migrate`\n")
-    assert etl("migrate", DATABASE_URL=empty_dsn).out == "applied 0001_tables\napplied 0002_reliability\n"
+    names = [migration.name for migration in read_migrations()]
+    assert (done.code, done.err) == (4, f"kasparro-etl: schema is empty, need {names[-1][:4]}: run `kasparro-etl migrate`\n")
+    assert etl("migrate", DATABASE_URL=empty_dsn).out == "".join(f"applied {name}\n" for name in names)
     assert etl("migrate", DATABASE_URL=empty_dsn).out == "nothing to apply: the schema is up to date\n"
     assert etl("run", "--source", "csv", **world | {"DATABASE_URL": empty_dsn}).code == 0
 

@@ -95,6 +95,19 @@ def test_of_one_key_twice_in_a_batch_the_newest_wins(world: Any) -> None:
     assert world.rows("select price_usd::int from price_history where external_id = 'a' order by observed_at") == [(2,), (0,), (1,)]
 
 
+@pytest.mark.parametrize("size", [1, 2, 100])
+@pytest.mark.parametrize("stored", ["2026-01-02", "2099-01-01"])
+def test_an_old_record_and_one_without_a_time_count_as_if_each_came_alone(world: Any, stored: str, size: int) -> None:
+    world.bodies = [
+        [{"id": "a", "price": 1, "at": f"{stored}T00:00:00Z"}],
+        [{"id": "a", "price": 2, "at": "2026-01-01T00:00:00Z"}, {"id": "a", "price": 3}],
+    ]
+    world.batch_size = size
+    world.run()
+    kept = "2026-01-02" if stored == "2026-01-02" else "2026-01-01"
+    assert world.rows("select price_usd::int, source_updated_at::date::text from unified_data") == [(3, kept)]
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_the_outcome_does_not_depend_on_how_a_payload_is_cut(world: Any, size: int) -> None:
     days = ["2026-01-02", None, "2026-01-01", "2026-01-03", None]

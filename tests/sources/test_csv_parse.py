@@ -161,6 +161,11 @@ def test_the_bytes_of_a_record_are_given_back_in_their_encoding() -> None:
     assert SOURCE.excerpts(payload(body), [0, 1]) == {0: "A,é,1\n".encode("utf-16-be"), 1: b"\xd8\x00\x00,\x00\n"}
 
 
+def test_a_last_byte_that_is_half_a_character_stands_for_itself() -> None:
+    body = "\ufeffsymbol,name,price\nA,é,1\nB,b,x".encode("utf-16-le") + b"1"
+    assert SOURCE.excerpts(payload(body), [0, 1]) == {0: "A,é,1\n".encode("utf-16-le"), 1: "B,b,x".encode("utf-16-le") + b"1"}
+
+
 def test_the_sample_loads_completely() -> None:
     (block,) = SOURCE.extract(Settings(csv_paths=(str(SAMPLE),)), None, {})  # type: ignore[arg-type]
     found = validate(SOURCE, list(SOURCE.parse(block)), 0)

@@ -15,7 +15,7 @@ from etl.sources.csv_files.amounts import swap_decimal
 from etl.sources.csv_files.columns import FIELDS, IDENTITY
 from etl.sources.csv_files.currency import is_dollar, says_other
 from etl.sources.csv_files.dates import put_order
-from etl.sources.csv_files.encoding import decode, encode
+from etl.sources.csv_files.encoding import decode, encode, unit_size
 
 SLICE = 1000
 CAREFUL = 32
@@ -179,4 +179,11 @@ def excerpts(payload: Payload, positions: Collection[int]) -> dict[int, bytes]:
     start = lines.tell()
     end = lines.seek(0, io.SEEK_END)
     taken = islice(take_records(lines, start, end, payload.meta), max(wanted, default=-1) + 1)
-    return {place: encode(text, payload.meta["encoding"]) for place, (_, text) in enumerate(taken) if place in wanted}
+    encoding = payload.meta["encoding"]
+    half = payload.body[len(payload.body) // unit_size(encoding) * unit_size(encoding) :]
+    found = {}
+    for place, (_, text) in enumerate(taken):
+        if place in wanted:
+            torn = half and lines.tell() == end  # the last byte is half a character, and stands for itself
+            found[place] = encode(text[:-1], encoding) + half if torn else encode(text, encoding)
+    return found
