@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from urllib.parse import urljoin, urlsplit
 
+from etl.connection import is_private
 from etl.errors import FetchError
 from shared.addresses import shown
 
@@ -35,12 +35,10 @@ def same_origin(one: str, other: str) -> bool:
 def is_inside(host: str) -> bool:
     """Whether a name leads to this machine or its network. One that does not resolve does not: asking it fails by itself."""
     try:
-        found = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
     except (OSError, ValueError):
         return False
-    addresses = [ipaddress.ip_address(text) for text in found]
-    plain = [getattr(address, "ipv4_mapped", None) or address for address in addresses]
-    return any(not address.is_global or address.is_multicast for address in plain)
+    return any(is_private(text) for text in found)
 
 
 def bytes_shown(size: int) -> str:

@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 from urllib3.exceptions import HTTPError
 
@@ -17,30 +18,45 @@ CHUNK = 65536
 EXCERPT = 10_000
 
 
-def body_parts(read: Callable[[int], bytes], encoding: str, url: str, limit: int, deadline: float) -> Iterator[bytes]:
-    """Yield a body from the wire, inflated, at most `limit` bytes of it and until `deadline` on the monotonic clock.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a body must keep to: bytes before and after inflating, the end of its time on the monotonic clock, and after `grace`
+    seconds the bytes a second that must have come in on average.
+    """
+
+    size: int
+    deadline: float
+    grace: float = 20.0
+    slowest: int = 1024
+
+
+def body_parts(read: Callable[[int], bytes], encoding: str, url: str, bounds: Bounds) -> Iterator[bytes]:
+    """Yield a body from the wire, inflated, within its bounds.
 
     Raises zlib.error or EOFError when gzip is broken or cut short, FetchError and Transient when a bound is passed.
     """
     encoding = encoding.strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise FetchError(f"{shown(url)} answered in an encoding we did not ask for: check the address", permanent=True)
-    too_long = FetchError(f"{shown(url)} answered with more than {bytes_shown(limit)}: check the address", permanent=True)
+    too_long = FetchError(f"{shown(url)} answered with more than {bytes_shown(bounds.size)}: check the address", permanent=True)
 
     def wire() -> Iterator[bytes]:
-        received = 0
+        received, begun = 0, time.monotonic()
         while chunk := read(CHUNK):
             received += len(chunk)
-            if received > limit:
+            if received > bounds.size:
                 raise too_long
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > bounds.deadline:
                 raise Transient(f"{shown(url)} was not read in time")
+            if now - begun > bounds.grace and received < bounds.slowest * (now - begun):
+                raise Transient(f"{shown(url)} sends less than {bytes_shown(bounds.slowest)} a second")
             yield chunk
 
     size = 0
     for part in inflate(wire()) if "gzip" in encoding else wire():
         size += len(part)
-        if size > limit:
+        if size > bounds.size:
             raise too_long
         yield part
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from shared.errors import KasparroError
 
@@ -40,9 +41,9 @@ class Fenced(KasparroError):
 
 
 class Stopped(KasparroError):
-    """The operator or the platform asked the run to stop; `signal` is the number of SIGINT or SIGTERM."""
+    """The operator or the platform asked the run to stop; `signal` is the number of SIGINT or SIGTERM, None for a deadline."""
 
-    def __init__(self, message: str, signal: int = 2) -> None:
+    def __init__(self, message: str, signal: int | None = 2) -> None:
         super().__init__(message)
         self.signal = signal
 
@@ -55,6 +56,14 @@ class Refused(SourceError):
     """The breaker or the shrink guard stopped the run: what upstream sent looks wrong as a whole."""
 
 
+class Unrecognised(SourceError):
+    """A file has no column for a field it needs; `records` are its rows under its own header, `stream` names files of its kind."""
+
+    def __init__(self, message: str, stream: str, records: Sequence[tuple[str | None, Mapping[str, Any]]]) -> None:
+        super().__init__(message, permanent=True)
+        self.stream, self.records = stream, records
+
+
 class CutShort(KeyboardInterrupt):
     """The batch in hand took longer than a stop may. Of this kind because the driver answers it by cancelling its statement."""
 
@@ -63,11 +72,11 @@ SEPARATOR = "; "
 
 
 class OneOfMany(SourceError):
-    """The failures of some files or feeds, each a part; the rest were read."""
+    """The failures of some files or feeds, each a part; the rest were read. `causes` are the errors themselves."""
 
-    def __init__(self, message: str, parts: Sequence[str], *, permanent: bool) -> None:
+    def __init__(self, message: str, parts: Sequence[str], *, permanent: bool, causes: Sequence[SourceError] = ()) -> None:
         super().__init__(message, permanent=permanent)
-        self.parts = parts
+        self.parts, self.causes = parts, causes
 
 
 def one_of_many(what: str, total: int, failures: Sequence[tuple[str, SourceError]]) -> SourceError:
@@ -75,4 +84,5 @@ def one_of_many(what: str, total: int, failures: Sequence[tuple[str, SourceError
     parts = [str(error) if name in str(error) else f"{name}: {error}" for name, error in failures]
     told = SEPARATOR.join(parts)
     message = told if total == 1 else f"{len(failures)} of {total} {what} failed: {told}"
-    return OneOfMany(message, parts, permanent=all(error.permanent for _, error in failures))
+    causes = [error for _, error in failures]
+    return OneOfMany(message, parts, permanent=all(error.permanent for error in causes), causes=causes)

@@ -29,7 +29,7 @@ def waits_of(work: Work, run: Run) -> Waits:
             wait(work.stop, min(left, HEARTBEAT))
             beat()
 
-    return Waits(pause, throttle, beat, lambda: listening(work.stop))
+    return Waits(pause, throttle, beat, lambda: listening(work.stop), frozenset(work.settings.etl_allowed_hosts or ()))
 
 
 def heartbeat(work: Work, run: Run) -> Callable[[], None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from decimal import Decimal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +18,8 @@ from shared.model import RateLimit
 from shared.settings import Settings
 
 PER_PAGE = 250
+PASSES = 2
+"""Pages that may be asked again for each page read, at the most; a list that stands still costs none."""
 KEYLESS_LIMIT = RateLimit(10, 60)
 """Nothing is documented without a key; 5 to 15 a minute were reported."""
 DEMO_LIMIT = RateLimit(30, 60)
@@ -41,29 +44,76 @@ class Market(BaseModel):
     last_updated: Stamp
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page as it was sent, with the ids of its coins in order and the lowest and highest rank on it."""
+
+    payload: Payload
+    ids: tuple[str, ...]
+    ranks: tuple[int, int] | None
+
+
 def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payload]:
     """Fetch page after page until `COINGECKO_MAX_PAGES`, or until a page is not full.
 
+    The list shifts while it is paged: a coin that climbs onto a page already read pushes another one down, which is then seen twice.
+    So a page that repeats an id, or leaves a gap in the ranks, sends us back until we have found as many new ids as we may have missed.
     No conditional requests: the provider's ETag changes while the bytes stay the same.
     """
-    url, now = f"{settings.coingecko_base_url}/coins/markets", datetime.now(UTC)
-    page, started = 1, now.isoformat()
-    if "page" in cursor and now - datetime.fromisoformat(cursor["started"]) < SNAPSHOT:
-        page, started = cursor["page"], cursor["started"]
-    last = settings.coingecko_max_pages
-    while last == 0 or page <= last:
-        params = {"vs_currency": "usd", "order": "market_cap_desc", "per_page": str(PER_PAGE), "page": str(page)}
-        body = fetch(url, params=params, headers=headers(settings)).body
-        asked = f"{named(url)}?{'&'.join(f'{key}={value}' for key, value in params.items())}"
-        payload = Payload(body, asked, {}, datetime.now(UTC), done=page, total=last)
-        full = sum(1 for _ in parse(payload)) >= PER_PAGE
-        more = full and page != last
-        after = {"page": page + 1, "started": started} if more else {}
+    now, last = datetime.now(UTC), settings.coingecko_max_pages
+    fresh = "page" in cursor and now - datetime.fromisoformat(cursor["started"]) < SNAPSHOT
+    number, started = (cursor["page"], cursor["started"]) if fresh else (1, now.isoformat())
+    edge, top = (cursor.get("edge", []), cursor.get("top")) if fresh else ([], None)
+    seen, spare, whole = set[str](edge), PASSES * (number - 1), number == 1
+    while last == 0 or number <= last:
+        page = ask(settings, fetch, number)
+        missed, spare = count_missed(page, edge, top), spare + PASSES
+        seen.update(page.ids)
+        for back in range(number - 1, max(0, number - 1 - spare), -1):
+            if missed <= 0:
+                break
+            again, spare = ask(settings, fetch, back), spare - 1
+            if found := set(again.ids) - seen:
+                yield replace(again.payload, cursor=position(number, started, edge, top))
+            # after an interruption a new id may be one that the pages before it had
+            missed, seen = missed - (len(found) if whole else 0), seen | found
+        full = len(page.ids) >= PER_PAGE
+        more = full and number != last
+        edge, top = list(page.ids), page.ranks[1] if page.ranks else None
         end: Literal["", "whole", "capped"] = "" if more else "capped" if full else "whole"
-        yield replace(payload, cursor=after, list_start=page == 1, list_end=end)
+        yield replace(page.payload, cursor=position(number + 1, started, edge, top) if more else {}, list_start=number == 1, list_end=end)
         if not more:
             return
-        page += 1
+        number += 1
+
+
+def ask(settings: Settings, fetch: Fetch, number: int) -> Page:
+    """Fetch one page. Raises FetchError, and SourceError when it is no list."""
+    url, last = f"{settings.coingecko_base_url}/coins/markets", settings.coingecko_max_pages
+    params = {"vs_currency": "usd", "order": "market_cap_desc", "per_page": str(PER_PAGE), "page": str(number)}
+    body = fetch(url, params=params, headers=headers(settings)).body
+    asked = f"{named(url)}?{'&'.join(f'{key}={value}' for key, value in params.items())}"
+    payload = Payload(body, asked, {}, datetime.now(UTC), done=number, total=last)
+    values = list(parse(payload))
+    ranks = [value["market_cap_rank"] for value in values if isinstance(value, dict) and is_rank(value.get("market_cap_rank"))]
+    ids = tuple(identify(value) or f"#{number}-{place}" for place, value in enumerate(values))
+    return Page(payload, ids, (int(min(ranks)), int(max(ranks))) if ranks else None)
+
+
+def is_rank(value: Any) -> bool:
+    """Whether a value is a rank that can be compared; unranked coins have none."""
+    return isinstance(value, Decimal) and value.is_finite() and 0 < value < 10**9
+
+
+def count_missed(page: Page, edge: list[str], top: int | None) -> int:
+    """How many coins may have climbed past us since the page before, by its ids (`edge`) and its highest rank (`top`)."""
+    gap = page.ranks[0] - top - 1 if page.ranks and top else 0
+    return max(len(set(page.ids) & set(edge)), gap)
+
+
+def position(number: int, started: str, edge: list[str], top: int | None) -> dict[str, Any]:
+    """Where an interrupted snapshot goes on, and what shows there whether the list has shifted meanwhile."""
+    return {"page": number, "started": started, "edge": edge, "top": top}
 
 
 def headers(settings: Settings) -> dict[str, str]:

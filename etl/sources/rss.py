@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from html.parser import HTMLParser
 from typing import Annotated, Any, Self
 from urllib.parse import urljoin
@@ -20,20 +19,23 @@ import feedparser
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, model_validator
 
 from etl.errors import SourceError, one_of_many
-from etl.source import Cursor, Fetch, Payload, Row, Source
+from etl.source import Cursor, Fetch, Payload, Response, Row, Shape, Source
 from shared.addresses import named, shown
-from shared.errors import KasparroError
+from shared.confined import Bounds, Failed, Overrun, confined
+from shared.excerpts import cut_elements
 from shared.model import RateLimit
 from shared.settings import Settings
 
 MAX_BODY, MAX_ID_BYTES, MAX_NAME, MAX_LABEL, MAX_MARKUP = 10 * 1024 * 1024, 1000, 2000, 200, 20_000
 ACCEPT = "application/rss+xml, application/atom+xml, application/rdf+xml;q=0.9, application/xml;q=0.8, text/xml;q=0.8, */*;q=0.1"
+FETCHED, STORED = Bounds(cpu=5, seconds=45, memory=96 << 20), Bounds(cpu=20, seconds=50, memory=128 << 20)
+"""What the parser may use of a feed; of a stored one more, so that what was once accepted is read again on a slower day."""
 CONDITIONS = {"etag": "If-None-Match", "last_modified": "If-Modified-Since"}
 PARTING = re.compile(r"(?=</?[a-z])(?!</?(?:abbr|code|em|font|mark|small|span|strong|su[bp]|[abisu])\b)", re.I)
 UNFIT = re.compile(r"[^ -~]|.{1001}")  # refusal: a header that cannot be stored and sent back counts as missing
 UNSEEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)", re.I | re.S)
 PROLOG = re.compile(rb"(?:<!--.*?(?:-->|\Z)|<\?.*?(?:\?>|\Z)|<(?!\w|\?|!--)|[^<]++)*+", re.S)
-TAG = re.compile(rb"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|<(/?)(?:[\w.-]+:)?(?:item|entry)(?:\s[^<>]*?)?(/?)>", re.I | re.S)
+END, MARGIN = re.compile(rb"</(?:[\w.-]+:)?(?:rss|feed|rdf)\s*>", re.I), 4096
 
 
 def refuse_unstorable(value: str) -> str:
@@ -104,27 +106,41 @@ def read_entry(entry: Mapping[str, Any], base: str) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=1)
-def read_feed(body: bytes, content_type: str, base: str) -> tuple[list[dict[str, Any]], bool]:
+latest: dict[tuple[bytes, str, str], tuple[list[dict[str, Any]], bool]] = {}
+"""The feed read last, for `parse` comes right after `extract`."""
+
+
+def read_feed(body: bytes, content_type: str, base: str, bounds: Bounds = STORED) -> tuple[list[dict[str, Any]], bool]:
     """Read a feed's entries, and whether its XML is whole. Raises SourceError when it is no feed, or one not to be trusted."""
+    if found := latest.get((body, content_type, base)):
+        return found
     if len(body) > MAX_BODY:
         raise SourceError(f"feed has {len(body)} bytes, at most {MAX_BODY} are read: take a shorter feed in RSS_FEED_URLS", permanent=True)
     # refusal: feedparser expands declared entities without limit (60 kB become 150 MB); the NULs are those of utf-16
     prolog = PROLOG.match(body.replace(b"\0", b""))
     if prolog and b"<!ENTITY" in prolog[0].upper():
         raise SourceError("feed declares xml entities, which can expand without limit: remove it from RSS_FEED_URLS", permanent=True)
-    headers = {"content-type": content_type} if content_type else {}
     try:
-        # refusal: feedparser takes text, and bytes too, for the name of a local file and opens it; a stream it can only read
-        feed = feedparser.parse(io.BytesIO(body), response_headers=headers, resolve_relative_uris=False, sanitize_html=False)
-        entries = [read_entry(entry, base) for entry in feed["entries"]]
-    except KasparroError:  # race: a signal's handler may raise in here
-        raise
-    except Exception as error:
-        raise SourceError(f"feed cannot be parsed ({type(error).__name__}): look at it in a feed validator") from error
-    if not feed.get("version"):
+        # refusal: feedparser takes half a minute over nested tags or millions of empty items, in half a gigabyte
+        entries, version, whole = confined(lambda: parse_feed(body, content_type, base), bounds)
+    except Overrun as error:
+        raise SourceError(f"feed takes more than {error} to parse: take a simpler feed in RSS_FEED_URLS", permanent=True) from error
+    except Failed as error:
+        raise SourceError(f"feed cannot be parsed ({error}): look at it in a feed validator") from error
+    if not version:
         raise SourceError(f"not a feed ({content_type or 'no content type'}): open it in a browser, correct RSS_FEED_URLS or try later")
-    return entries, not isinstance(feed.get("bozo_exception"), SAXException)
+    latest.clear()
+    latest[body, content_type, base] = entries, whole
+    return entries, whole
+
+
+def parse_feed(body: bytes, content_type: str, base: str) -> tuple[list[dict[str, Any]], bool, bool]:
+    """Parse in the child: the entries, whether it is a feed at all, whether its XML is whole."""
+    headers = {"content-type": content_type} if content_type else {}
+    # refusal: feedparser takes text, and bytes too, for the name of a local file and opens it; a stream it can only read
+    feed = feedparser.parse(io.BytesIO(body), response_headers=headers, resolve_relative_uris=False, sanitize_html=False)
+    entries = [read_entry(entry, base) for entry in feed["entries"]]
+    return entries, bool(feed.get("version")), not isinstance(feed.get("bozo_exception"), SAXException)
 
 
 def parse(payload: Payload) -> Iterator[dict[str, Any]]:
@@ -136,12 +152,10 @@ def parse(payload: Payload) -> Iterator[dict[str, Any]]:
 def excerpts(payload: Payload, positions: Collection[int]) -> dict[int, bytes]:
     """Give elements as sent, each up to its end tag or the next element; as JSON when they cannot be found so (UTF-16, foreign names)."""
     entries = list(parse(payload))
-    tags = [tag for tag in TAG.finditer(payload.body) if tag[1] is not None]
-    ends = [tag.end() if tag[1] else tag.start() for tag in tags[1:]] + [len(payload.body)]
-    found = [(tag.start(), tag.end() if tag[2] else end) for tag, end in zip(tags, ends, strict=False) if not tag[1]]
+    found = cut_elements(payload.body)
     if len(found) != len(entries):
         return {position: json.dumps(entries[position]).encode() for position in positions}
-    return {position: payload.body[slice(*found[position])] for position in positions}
+    return {position: found[position] for position in positions}
 
 
 def reads_from(settings: Settings) -> list[str]:
@@ -162,7 +176,8 @@ def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payloa
                 continue
             headers = {key: value for key, value in response.headers.items() if UNFIT.search(value) is None}
             meta = {"content_type": headers.get("content-type", ""), "url": shown(response.url)}
-            _, whole = read_feed(response.body, meta["content_type"], meta["url"])
+            _, whole = read_feed(response.body, meta["content_type"], meta["url"], FETCHED)
+            require_end(response)
         except SourceError as error:
             failures.append((name, error))
             continue
@@ -172,6 +187,13 @@ def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payloa
         yield Payload(response.body, name, {"feeds": feeds}, datetime.now(UTC), meta, done, len(urls))
     if failures:
         raise one_of_many("feeds", len(urls), failures)
+
+
+def require_end(response: Response) -> None:
+    """Refuse a feed whose end neither its XML nor HTTP shows: it was cut. Raises SourceError."""
+    counted = any(name in response.headers for name in ("content-length", "content-encoding", "transfer-encoding"))
+    if not counted and END.search(response.body[-MARGIN:].replace(b"\0", b"")) is None:
+        raise SourceError("feed was cut short on its way: try again later")
 
 
 def normalize(entry: Entry) -> Row:
@@ -198,4 +220,5 @@ SOURCE = Source(
     excerpts=excerpts,
     reads_from=reads_from,
     rate_limit=lambda settings: settings.rss_rate_limit or RateLimit(60, 60),  # our own courtesy: publishers state none
+    shape=Shape(stream=lambda payload: payload.url),
 )

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from etl import addresses
+from etl.connection import is_private
 from etl.errors import FetchError, Stopped
-from etl.fetch import Patience, Waits, fetcher
+from etl.fetch import RECOVERY, Patience, Waits, fetcher
 from tests.conftest import Upstream
 
 TLS = 0x16
@@ -59,6 +61,14 @@ class Client:
         assert KEY not in line
         assert "token" not in line
         return failed.value
+
+
+def timeless(error: FetchError) -> str:
+    """An error's text with the moment that is ours, five minutes from now, as `SOON`."""
+    text = str(error)
+    told = datetime.strptime(text.rpartition(" ")[2], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    assert 240 < (told - datetime.now(UTC)).total_seconds() <= RECOVERY
+    return f"{text.rpartition(' ')[0]} SOON"
 
 
 @pytest.fixture
@@ -159,7 +169,7 @@ def test_a_passing_trouble_is_tried_again_until_the_tries_are_used_up(upstream: 
     upstream.answers["/list"] = (status, {}, b"<html>busy</html>")
     error = client.fail(f"{upstream.url}/list")
     assert (error.permanent, error.status) == (False, status)
-    assert str(error) == f"{upstream.url}/list answered {status}, 3 tries: try again later"
+    assert timeless(error) == f"{upstream.url}/list answered {status}, 3 tries: try again after SOON"
     assert len(upstream.log) == 3
     assert len(client.pauses) == 2
 
@@ -192,6 +202,37 @@ def test_together_the_pauses_stay_within_the_budget(upstream: Upstream) -> None:
     client = Client(Patience(tries=9, budget=100))
     client.fail(f"{upstream.url}/list")
     assert client.pauses == [40, 40]
+
+
+def test_the_time_of_failed_tries_counts_and_all_requests_of_a_run_share_one_budget(upstream: Upstream) -> None:
+    def slow(_: Any) -> Any:
+        time.sleep(0.2)
+        return 503, {"Retry-After": "1"}, b""
+
+    upstream.answers = {"/slow": slow, "/list": (503, {"Retry-After": "1"}, b""), "/good": LIST}
+    pauses: list[float] = []
+    fetch = fetcher(Waits(pauses.append, lambda: 0.0), Patience(tries=9, budget=4.5))
+    with pytest.raises(FetchError, match="4 tries"):
+        fetch(f"{upstream.url}/slow")
+    with pytest.raises(FetchError, match="1 try: try again after 20"):
+        fetch(f"{upstream.url}/list")
+    assert fetch(f"{upstream.url}/good").body == LIST
+    assert pauses == [1, 1, 1]
+
+
+def test_each_retry_and_what_came_of_it_is_logged_once(upstream: Upstream, client: Client) -> None:
+    answers = iter([(503, {}, b""), (429, {"Retry-After": "7"}, b""), LIST, LIST])
+    upstream.answers["/list"] = lambda _: next(answers)
+    with structlog.testing.capture_logs() as logged:
+        client.get(f"{upstream.url}/list?token={KEY}")
+        client.get(f"{upstream.url}/list?token={KEY}")
+    assert [(line["event"], line.get("attempt"), line.get("attempts")) for line in logged] == [
+        ("request retried", 1, None),
+        ("request retried", 2, None),
+        ("request recovered", None, 3),
+    ]
+    assert logged[1]["delay_seconds"] == 7
+    assert KEY not in str(logged)
 
 
 def test_a_stop_ends_the_wait(upstream: Upstream) -> None:
@@ -227,17 +268,24 @@ def test_a_wait_beyond_our_patience_fails_at_once_and_says_when_to_try_again(ups
     assert (len(upstream.log), client.pauses) == (1, [])
 
 
+@pytest.mark.parametrize("value", ["1000000000", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_an_absurd_wait_is_told_as_a_day(upstream: Upstream, client: Client, value: str) -> None:
+    upstream.answers["/list"] = (429, {"Retry-After": value}, b"")
+    told = datetime.strptime(str(client.fail(f"{upstream.url}/list")).rpartition(" ")[2], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    assert timedelta(hours=23) < told - datetime.now(UTC) <= timedelta(hours=24)
+
+
 @pytest.mark.parametrize("value", ["soon", "-5", "1.5", "", "Wed, 99 Foo 2026 99:99:99 GMT", "Wed, 21 Oct 2026 07:28:00 +9999999999", "²"])
 def test_an_unreadable_wait_counts_as_none(upstream: Upstream, client: Client, value: str) -> None:
     upstream.answers["/list"] = (429, {"Retry-After": value}, b"")
-    assert "3 tries: try again later" in str(client.fail(f"{upstream.url}/list"))
+    assert "3 tries: try again after SOON" in timeless(client.fail(f"{upstream.url}/list"))
     assert all(pause <= bound for pause, bound in zip(client.pauses, [1, 2], strict=True))
 
 
 @pytest.mark.parametrize(
     ("status", "body", "told", "step"),
     [
-        (400, {"timestamp": "t", "error_code": 10010, "status": {"error_message": "change your URL"}}, "change your URL", "settings"),
+        (400, {"timestamp": "t", "error_code": 10010, "status": {"error_message": "change URL"}}, "change URL", "the key is a Pro key"),
         (401, {"error": {"status": {"timestamp": "t", "error_code": 10012, "error_message": RANGE_TEXT}}}, RANGE_TEXT, "API key"),
         (402, {"error": PLAN_TEXT}, PLAN_TEXT, "plan"),
         (403, {"error": "bad\r\n\x1b[31mkey\u2028"}, "bad [31mkey", "API key"),
@@ -256,7 +304,7 @@ def test_a_refusal_is_not_retried_and_told_in_the_providers_words(
 ) -> None:
     upstream.answers["/list"] = (status, {}, body.encode() if isinstance(body, str) else json.dumps(body).encode())
     error = client.fail(f"{upstream.url}/list")
-    assert str(error).startswith(f"{upstream.url}/list answered {status}{f' ({told})' if told else ''}: check the ")
+    assert str(error).startswith(f"{upstream.url}/list answered {status}{f' ({told})' if told else ''}: ")
     assert step in str(error)
     assert (error.permanent, error.status, len(upstream.log)) == (True, status, 1)
 
@@ -276,8 +324,50 @@ def test_throttling_is_transient_and_told_in_the_providers_words(
 ) -> None:
     upstream.answers["/list"] = (status, {}, json.dumps(body).encode())
     error = client.fail(f"{upstream.url}/list")
-    assert str(error) == f"{upstream.url}/list answered {status}{f' ({told})' if told else ''}, 3 tries: try again later"
+    assert timeless(error) == f"{upstream.url}/list answered {status}{f' ({told})' if told else ''}, 3 tries: try again after SOON"
     assert (error.permanent, len(upstream.log)) == (False, 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "step"),
+    [
+        (400, {"error_code": 10010, "status": {"error_message": "x"}}, "the key is a Pro key: set COINGECKO_BASE_URL=https://pro-api."),
+        (400, {"status": {"error_code": 10011, "error_message": "x"}}, "the key is a Demo key: unset COINGECKO_BASE_URL"),
+        (401, {"error": {"status": {"error_code": 10002, "error_message": "x"}}}, "set COINGECKO_API_KEY"),
+        (401, {"status": {"error_code": 10005, "error_message": "x"}}, "this needs a larger CoinGecko plan"),
+        (400, {"error": PLAN_TEXT}, "check the API key and the plan"),
+        (400, {"error_code": "10010", "error": "x"}, "check the address and the settings"),
+        (400, {"status": [{"error_code": 10010}], "error": "x"}, "check the address and the settings"),
+    ],
+)  # fmt: skip
+def test_a_providers_own_error_code_is_told_as_what_to_do(upstream: Upstream, client: Client, status: int, body: Any, step: str) -> None:
+    upstream.answers["/list"] = (status, {}, json.dumps(body).encode())
+    error = client.fail(f"{upstream.url}/list")
+    assert f"): {step}" in str(error)
+    assert (error.permanent, len(upstream.log)) == (True, 1)
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/xml", "image/png", "TEXT/HTML"])
+def test_an_answer_of_another_kind_is_refused_where_json_alone_was_asked_for(upstream: Upstream, client: Client, kind: str) -> None:
+    upstream.answers["/list"] = (200, {"Content-Type": kind}, b"<html>")
+    with pytest.raises(FetchError) as failed:
+        client.get(f"{upstream.url}/list", headers={"Accept": "application/json"})
+    told = f"{upstream.url}/list answered with {kind.partition(';')[0].lower()} instead of JSON: try again later, or check the address"
+    assert (str(failed.value), failed.value.permanent, len(upstream.log)) == (told, False, 1)
+    assert client.get(f"{upstream.url}/list").body == b"<html>"
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/vnd.api+json; charset=utf-8", "text/plain", "", "application/octet-stream"]
+)
+def test_json_comes_under_more_names_than_one(upstream: Upstream, client: Client, kind: str) -> None:
+    upstream.answers["/list"] = (200, {"Content-Type": kind}, LIST)
+    assert client.get(f"{upstream.url}/list", headers={"Accept": "application/json"}).body == LIST
+
+
+def test_not_modified_is_no_answer_to_who_did_not_ask_for_changes(upstream: Upstream, client: Client) -> None:
+    upstream.answers["/list"] = (304, {"Content-Length": "0"}, b"")
+    assert "answered 304: check the address" in str(client.fail(f"{upstream.url}/list"))
 
 
 @pytest.mark.parametrize("body", [b"[" * 9000, b"\xff\xfe\x00", b"{" * 5, b"x" * (2 << 20)])
@@ -363,6 +453,55 @@ def test_a_redirect_that_leads_astray_is_refused_unasked(upstream: Upstream, cli
     assert (error.permanent, len(upstream.log)) == (True, 1)
 
 
+@pytest.fixture
+def rebinding(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A name that leads outside whenever it is looked at, and to this machine when it is connected to; the list keeps who asked."""
+    asked: list[str] = []
+    resolve = socket.getaddrinfo
+
+    def lie(host: Any, port: Any, *more: Any, **told: Any) -> Any:
+        if host != "rebind.example":
+            return resolve(host, port, *more, **told)
+        asked.append("look" if port is None else "connect")
+        return resolve("8.8.8.8" if port is None else "127.0.0.1", port, *more, **told)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lie)
+    return asked
+
+
+def test_a_name_that_rebinds_between_the_look_and_the_connection_is_sent_nothing(
+    upstream: Upstream, wire: Wire, client: Client, rebinding: list[str]
+) -> None:
+    target = wire(head("Content-Length: 2") + b"ok").replace("127.0.0.1", "rebind.example")
+    upstream.answers["/old"] = (302, {"Location": target}, b"")
+    error = client.fail(f"{upstream.url}/old", follow_redirects=True)
+    assert f"/old redirects to {target}, which is inside this network: put the final address into the settings, or its host" in str(error)
+    assert (error.permanent, rebinding) == (True, ["look", "connect"])
+    assert [heard for heard in wire.heard if heard] == []  # type: ignore[attr-defined]
+
+
+def test_a_host_inside_that_a_setting_allows_may_be_led_to(upstream: Upstream, wire: Wire, rebinding: list[str]) -> None:
+    target = wire(head("Content-Length: 2") + b"ok").replace("127.0.0.1", "rebind.example")
+    upstream.answers["/old"] = (302, {"Location": target}, b"")
+    waits = Waits(lambda _: None, lambda: 0.0, allowed=frozenset({"rebind.example"}))
+    assert fetcher(waits, QUICK)(f"{upstream.url}/old", follow_redirects=True).body == b"ok"
+    assert rebinding == ["connect"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%eth0",
+     "fc00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "ff02::1"],
+)  # fmt: skip
+def test_an_address_inside_is_recognised_in_every_form(address: str) -> None:
+    assert is_private(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+def test_an_address_outside_is_none(address: str) -> None:
+    assert not is_private(address)
+
+
 def test_the_body_of_a_redirect_is_not_read(upstream: Upstream, wire: Wire, client: Client) -> None:
     def pour(peer: socket.socket) -> None:
         peer.sendall(head(f"Location: {upstream.url}/new", status="302 Found"))
@@ -402,7 +541,7 @@ WHOLE = gzip.compress(LIST)
 def test_an_answer_that_is_not_whole_is_tried_again_and_told(wire: Wire, client: Client, answer: Any, told: str) -> None:
     url = wire(answer)
     error = client.fail(url)
-    assert str(error) == f"{url} {told}, 3 tries: try again later"
+    assert timeless(error) == f"{url} {told}, 3 tries: try again after SOON"
     assert (error.permanent, len(wire.heard)) == (False, 3)  # type: ignore[attr-defined]
 
 
@@ -457,8 +596,58 @@ def test_a_slow_drip_is_stopped_by_the_total_deadline(wire: Wire, chunked: bool)
 
     url, started = wire(drip), time.monotonic()
     error = Client(Patience(silence=5, response=0.3, tries=1)).fail(url)
-    assert str(error) == f"{url} was not read in time, 1 try: try again later"
+    assert timeless(error) == f"{url} was not read in time, 1 try: try again after SOON"
     assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\nX-A: b\r\nX-B: "])
+def test_a_head_that_drips_in_ends_in_time_too(wire: Wire, begun: bytes) -> None:
+    def drip(peer: socket.socket) -> None:
+        peer.sendall(begun)
+        while True:
+            peer.sendall(b"x")
+            time.sleep(0.02)
+
+    url, started = wire(drip), time.monotonic()
+    error = Client(Patience(connect=0.1, silence=0.3, tries=1)).fail(url)
+    assert timeless(error) == f"{url} was not read in time, 1 try: try again after SOON"
+    assert time.monotonic() - started < 5
+
+
+def test_a_chunk_whose_size_drips_in_ends_in_time_too(wire: Wire) -> None:
+    def drip(peer: socket.socket) -> None:
+        peer.sendall(head("Transfer-Encoding: chunked") + b"5;")
+        while True:
+            peer.sendall(b"x")
+            time.sleep(0.02)
+
+    assert "was not read in time, 1 try" in str(Client(Patience(silence=5, response=0.3, tries=1)).fail(wire(drip)))
+
+
+def test_a_body_without_a_length_that_was_cut_for_its_time_is_not_taken_for_whole(wire: Wire) -> None:
+    def pause(peer: socket.socket) -> None:
+        peer.sendall(head("Content-Type: application/json") + b"[]")
+        peer.recv(1)
+
+    assert "was not read in time, 1 try" in str(Client(Patience(silence=9, response=0.3, tries=1)).fail(wire(pause)))
+
+
+def test_a_body_that_comes_in_too_slowly_is_not_waited_for(wire: Wire) -> None:
+    def drip(peer: socket.socket) -> None:
+        peer.sendall(head("Content-Length: 50000"))
+        while True:
+            peer.sendall(b"x")
+            time.sleep(0.02)
+
+    url = wire(drip)
+    error = Client(Patience(grace=0.2, slowest=1024, tries=1)).fail(url)
+    assert timeless(error) == f"{url} sends less than 1024 bytes a second, 1 try: try again after SOON"
+
+
+def test_the_connection_is_good_for_the_next_request_after_a_bound_was_kept(upstream: Upstream) -> None:
+    upstream.answers["/list"] = LIST
+    fetch = fetcher(Waits(lambda _: None, lambda: 0.0), Patience(response=5))
+    assert [fetch(f"{upstream.url}/list").body for _ in range(20)] == [LIST] * 20
 
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\n", head("Content-Length: 9") + b"x"])

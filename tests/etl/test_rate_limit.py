@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from etl.rate_limit import take_call
+from etl.rate_limit import Usage, get_usage, take_call
 from shared.db import Connection, connect, fetch_one
 from shared.model import RateLimit
 
@@ -119,3 +119,29 @@ def test_a_limit_that_was_lowered_counts_the_calls_made_before(conn: Connection)
 def test_the_largest_and_the_shortest_limit_that_settings_accept_work(conn: Connection, limit: RateLimit) -> None:
     assert take_call(conn, "coingecko", limit) == 0
     assert take_call(conn, "coingecko", RateLimit(1, limit.seconds)) < limit.seconds + 1
+
+
+def test_one_select_tells_the_limit_and_how_much_of_it_is_used(conn: Connection) -> None:
+    assert get_usage(conn, "coingecko") is None
+    for calls in range(1, 4):
+        take_call(conn, "coingecko", RateLimit(30, 60))
+        assert get_usage(conn, "coingecko") == Usage(30, 60, calls)
+    age(conn, 61)
+    assert get_usage(conn, "coingecko") == Usage(30, 60, 0)
+    take_call(conn, "coingecko", RateLimit(10, 0.5))
+    assert get_usage(conn, "coingecko") == Usage(10, 0.5, 1)
+
+
+def test_a_call_that_finds_no_room_is_not_counted(conn: Connection) -> None:
+    for _ in range(5):
+        take_call(conn, "rss", RateLimit(2, 60))
+    assert get_usage(conn, "rss") == Usage(2, 60, 2)
+
+
+def test_calls_that_a_clock_set_back_left_in_the_future_hold_nobody_up(conn: Connection) -> None:
+    limit = RateLimit(2, 60)
+    for _ in range(2):
+        take_call(conn, "coingecko", limit)
+    age(conn, -86_400)
+    assert take_call(conn, "coingecko", limit) == 0
+    assert get_usage(conn, "coingecko") == Usage(2, 60, 1)

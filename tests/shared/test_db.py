@@ -83,7 +83,7 @@ def test_a_server_that_is_not_there_is_one_line_without_the_password(host: str, 
     assert told.startswith("database unreachable: ")
     assert "refused" in told
     assert str(closed_port) in told
-    assert told.endswith("check that it runs and that DATABASE_URL names it")
+    assert told.endswith("check that it runs, has a connection to spare, and that DATABASE_URL names it")
     assert len(told.splitlines()) == 1
     assert HIDDEN not in told
 

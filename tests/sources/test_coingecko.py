@@ -102,6 +102,92 @@ def test_an_interrupted_snapshot_goes_on_at_its_next_page_while_it_is_fresh(sett
     assert [request["page"] for request in old.asked] == ["1", "2", "3", "4"]
 
 
+class Shifting(Pages):
+    """A market whose list changes after some requests."""
+
+    def __init__(self, coins: int, *moves: Callable[[list[str]], None], ranked: bool = False) -> None:
+        super().__init__(coins)
+        self.market = [f"coin-{n}" for n in range(coins)]
+        self.ranks = {name: n + 1 for n, name in enumerate(self.market)} if ranked else {}
+        self.moves = list(moves)
+
+    def __call__(self, url: str, *, params: Mapping[str, str] | None = None, **asked: Any) -> Response:
+        assert params
+        self.asked.append(dict(params))
+        page = self.market[(int(params["page"]) - 1) * PER_PAGE :][:PER_PAGE]
+        if self.moves:
+            self.moves.pop(0)(self.market)
+        return Response(200, json.dumps([{"id": name, "market_cap_rank": self.ranks.get(name)} for name in page]).encode(), {}, url)
+
+
+def climb(name: str, to: int = 0) -> Callable[[list[str]], None]:
+    """A coin moves up to a place in the list; a new one enters there."""
+
+    def move(market: list[str]) -> None:
+        if name in market:
+            market.remove(name)
+        market.insert(to, name)
+
+    return move
+
+
+def stay(_market: list[str]) -> None:
+    """Nothing changes."""
+
+
+def ids(payloads: list[Payload]) -> list[str]:
+    return [value["id"] for payload in payloads for value in SOURCE.parse(payload)]
+
+
+@pytest.mark.parametrize(
+    ("moves", "pages"),
+    [
+        ([climb("coin-250", 249)], "12134"),
+        ([climb("coin-400")], "12134"),
+        ([climb("coin-400"), stay, climb("coin-600", 260)], "121324"),
+        ([stay, climb("coin-600")], "123214"),
+        ([climb("new")], "12134"),
+        ([climb("new"), climb("newer")], "1213214"),
+        ([stay, stay, climb("coin-999"), climb("coin-998")], "1234321"),
+    ],
+)
+def test_a_list_that_shifts_while_it_is_paged_loses_no_coin(settings: MakeSettings, moves: list[Any], pages: str) -> None:
+    payloads = list(SOURCE.extract(settings(), fetch := Shifting(1000, *moves), {}))
+    assert set(ids(payloads)) >= {f"coin-{n}" for n in range(1000)} - set(fetch.market[1000:])
+    assert set(ids(payloads)) >= set(fetch.market[:1000])
+    assert "".join(request["page"] for request in fetch.asked)[: len(pages)] == pages
+    assert [payload.list_end for payload in payloads] == [""] * (len(payloads) - 1) + ["capped"]
+    assert [payload.list_start for payload in payloads] == [True] + [False] * (len(payloads) - 1)
+
+
+def test_a_coin_that_goes_shows_by_the_gap_it_leaves_in_the_ranks(settings: MakeSettings) -> None:
+    payloads = list(SOURCE.extract(settings(), fetch := Shifting(900, lambda market: market.remove("coin-7"), ranked=True), {}))
+    assert set(ids(payloads)) == {f"coin-{n}" for n in range(900)}
+    assert [request["page"] for request in fetch.asked] == ["1", "2", "1", "3", "4"]
+
+
+def test_a_shift_while_a_snapshot_was_interrupted_is_found_too(settings: MakeSettings) -> None:
+    fetch = Shifting(1000, stay, climb("coin-700"))
+    extract = SOURCE.extract(settings(), fetch, {})
+    before = [next(extract), next(extract)]
+    after = list(SOURCE.extract(settings(), fetch, json.loads(json.dumps(before[-1].cursor))))
+    assert set(ids(before + after)) == {f"coin-{n}" for n in range(1000)}
+    assert [request["page"] for request in fetch.asked] == ["1", "2", "3", "2", "1", "4"]
+
+
+def test_a_list_that_never_stands_still_is_asked_for_at_most_three_times(settings: MakeSettings) -> None:
+    moves = [lambda market: market.insert(0, market.pop())] * 1000
+    payloads = list(SOURCE.extract(settings(COINGECKO_MAX_PAGES="0"), fetch := Shifting(5000, *moves), {}))
+    assert payloads[-1].list_end == "whole"
+    assert len(fetch.asked) <= 3 * 21
+
+
+def test_a_page_that_is_asked_again_leaves_the_place_to_go_on_where_it_was(settings: MakeSettings) -> None:
+    payloads = list(SOURCE.extract(settings(), Shifting(1000, climb("coin-400")), {}))
+    assert [payload.cursor.get("page") for payload in payloads] == [2, 2, 3, 4, None]
+    assert payloads[1].cursor == payloads[0].cursor
+
+
 @pytest.mark.parametrize(
     ("base", "header"),
     [("https://api.coingecko.com/api/v3", "x-cg-demo-api-key"), ("https://pro-api.coingecko.com/api/v3", "x-cg-pro-api-key")],

@@ -221,6 +221,14 @@ def test_a_header_alone_is_no_rows_and_grows(tmp_path: Path) -> None:
     assert again[0].notes == ()
 
 
+def test_an_archive_that_inflates_as_no_table_does_is_stopped_early(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.csv.gz", gzip.compress(HEADER.encode() + b"S,S,1\n" * 8_000_000))
+    payloads: list[Payload] = []
+    with pytest.raises(SourceError, match=r"a\.csv\.gz: cannot be read on .*it inflates more than 250-fold, as no table does"):
+        payloads.extend(run({}, path))
+    assert sum(len(payload.body) for payload in payloads) < 20 << 20
+
+
 @pytest.mark.usefixtures("small")
 def test_a_damaged_archive_gives_what_is_complete_and_then_fails(tmp_path: Path) -> None:
     packed = gzip.compress(os.urandom(0) + (HEADER + "".join(f"S{n},{os.urandom(20).hex()},1\n" for n in range(2000))).encode())

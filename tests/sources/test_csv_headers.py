@@ -231,7 +231,7 @@ REFUSALS = [
     (b",BTC,ETH\n2017-10-09,4614.52,308.67\n2017-10-08,4429.67,311.06\n", "has a column for each asset (BTC, ETH)"),
     (
         b"Date,Open,High,Low,Close,Volume\n2017-10-09,1,2,3,4,5\n",
-        "is a price history that names no asset: add a column with the symbol or id of the asset",
+        "is a price history that names no asset: load it with `kasparro-etl backfill --file PATH --asset ID`",
     ),
     (b"Date,Price,Open,High,Low,Vol.,Change %\n2017-10-09,1,2,3,4,5,6\n", "is a price history that names no asset"),
     (b"timestamp,price\n1647433800,1\n", "is a price history that names no asset"),

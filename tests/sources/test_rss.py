@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from etl.errors import FetchError, SourceError
 from etl.source import Cursor, Payload, Response, Row
 from etl.sources import rss
 from etl.sources.rss import SOURCE, Entry
+from shared.confined import Bounds
 from shared.errors import KasparroError
 from shared.model import RateLimit
 from shared.settings import Settings
@@ -28,7 +30,7 @@ FIRST, SECOND, THIRD = (f"https://{name}.example.com/rss" for name in ("first", 
 
 @pytest.fixture(autouse=True)
 def _fresh_cache() -> None:
-    rss.read_feed.cache_clear()
+    rss.latest.clear()
 
 
 def payload(body: bytes | str, content_type: str = "application/xml", url: str = FIRST) -> Payload:
@@ -306,7 +308,7 @@ def test_a_character_that_feedparser_chokes_on_is_a_source_error() -> None:
         values(item("<title>&#xD800;</title>"))
 
 
-@pytest.mark.parametrize("error", [RecursionError(), AssertionError("x"), MemoryError()])
+@pytest.mark.parametrize("error", [RecursionError(), AssertionError("x"), KasparroError("x")])
 def test_whatever_feedparser_raises_is_a_source_error(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
@@ -316,14 +318,67 @@ def test_whatever_feedparser_raises_is_a_source_error(error: Exception, monkeypa
         values("odd.xml")
 
 
-def test_a_stop_that_arrives_while_a_feed_is_parsed_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*_: object, **__: object) -> None:
-        raise KasparroError("stopped")
+TINY = Bounds(cpu=1, seconds=20, memory=96 << 20)
+MANY = b'<rss version="2.0"><channel>' + b"<item/>" * 400_000 + b"</channel></rss>"
 
-    monkeypatch.setattr(feedparser, "parse", stop)
-    with pytest.raises(KasparroError, match="stopped") as raised:
-        values("odd.xml")
-    assert not isinstance(raised.value, SourceError)
+
+@pytest.mark.parametrize(
+    ("bounds", "told"),
+    [
+        (TINY, "feed takes more than 1 s of processor time to parse: take a simpler feed"),
+        (replace(TINY, cpu=60, seconds=0.2), "feed takes more than 0.2 s to parse"),
+    ],
+)
+def test_a_feed_that_takes_too_long_is_refused(bounds: Bounds, told: str) -> None:
+    with pytest.raises(SourceError, match=told) as refused:
+        rss.read_feed(MANY, "text/xml", FIRST, bounds)
+    assert refused.value.permanent
+
+
+def test_a_feed_that_takes_too_much_memory_is_refused() -> None:
+    with pytest.raises(SourceError, match="feed takes more than 8 MiB of memory to parse"):
+        rss.read_feed(MANY, "text/xml", FIRST, Bounds(cpu=60, seconds=60, memory=8 << 20))
+
+
+def test_a_stored_feed_has_more_room_than_a_fetched_one_so_that_a_run_can_always_go_on() -> None:
+    assert rss.STORED.cpu >= 4 * rss.FETCHED.cpu
+    assert rss.STORED.memory > rss.FETCHED.memory
+    assert rss.STORED.seconds > rss.FETCHED.seconds
+
+
+def test_nothing_of_a_feed_that_takes_too_long_is_kept_and_the_other_feeds_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rss, "FETCHED", TINY)
+    loaded, error = run(Upstream({FIRST: feed(FIRST, MANY), SECOND: feed(SECOND)}), (FIRST, SECOND))
+    assert [one.url for one in loaded] == [SECOND]
+    assert "1 of 2 feeds failed" in str(error)
+    assert loaded[0].cursor == {"feeds": {SECOND: {}}}
+
+
+CUT = b'<rss version="2.0"><channel><item><title>x</title></item><item><title>y'
+WIDE = '<?xml version="1.0" encoding="utf-16"?>'.encode("utf-16")
+
+
+@pytest.mark.parametrize("body", [CUT, CUT + b"</title></item></channel>", WIDE + CUT.decode().encode("utf-16-le")])
+def test_a_feed_cut_where_http_does_not_show_its_end_is_not_stored(body: bytes) -> None:
+    loaded, error = run(Upstream({FIRST: feed(FIRST, body)}), (FIRST,))
+    assert (loaded, str(error)) == ([], f"{FIRST}: feed was cut short on its way: try again later")
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (CUT, {"content_length": "72"}),
+        (CUT, {"transfer_encoding": "chunked"}),
+        (CUT, {"content_encoding": "gzip"}),
+        (item("<title>x</title>") + b"\n<!-- cached -->", {}),
+        (WIDE + item("<title>x</title>").decode().encode("utf-16-le"), {}),
+        ((PAYLOADS / "atom.xml").read_bytes(), {}),
+        ((PAYLOADS / "rdf.xml").read_bytes(), {}),
+    ],
+)
+def test_a_feed_whose_end_is_shown_is_taken_as_it_is(body: bytes, headers: dict[str, str]) -> None:
+    (loaded,), error = run(Upstream({FIRST: feed(FIRST, body, **headers)}), (FIRST,))
+    assert (loaded.body, error) == (body, None)
 
 
 def test_an_excerpt_is_the_element_as_sent() -> None:
@@ -402,7 +457,7 @@ def test_validators_that_a_feed_no_longer_sends_are_forgotten() -> None:
 
 
 def test_no_validator_of_a_torn_feed_is_kept() -> None:
-    torn = feed(FIRST, (PAYLOADS / "ill_formed.xml").read_bytes(), etag="new")
+    torn = feed(FIRST, (PAYLOADS / "ill_formed.xml").read_bytes(), etag="new", content_length="314")
     (loaded,), error = run(Upstream({FIRST: torn}), (FIRST,))
     assert (loaded.cursor, error) == ({"feeds": {FIRST: {}}}, None)
 

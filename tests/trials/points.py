@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from etl import fetch
+from etl import exchange, fetch
 from etl.sources.csv_files import reading
 
 
@@ -46,7 +46,7 @@ def instrument(at: int) -> Points:
     around(psycopg.Copy, "__exit__")
     around(psycopg.Transaction, "__enter__")
     around(psycopg.Transaction, "__exit__")
-    around(fetch, "read")
+    around(exchange, "read")
     around(fetch, "send")
     around(reading, "open_file")
     around(reading, "cut_blocks")

@@ -13,11 +13,9 @@ import contextlib
 import logging
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,19 +26,21 @@ from etl import load
 from etl.lease import Run
 from shared import embedded
 from shared.db import Connection, connect
-from shared.migrations import migrate
 from tests.trials import outages, proxy
 from tests.trials.fences import zombies
 from tests.trials.mutants import patch
+from tests.trials.opening import opened_stage
 from tests.trials.stage import Stage, Tally, held_by, holder, until
-from tests.trials.world import BATCH, KINDS, World, serve_upstreams
+from tests.trials.world import BATCH, KINDS
 
 CHAIN = 3
 """Kills in a row before a resume."""
 
 
 @contextlib.contextmanager
-def command(stage: Stage, dsn: str, kind: str) -> Iterator[subprocess.Popen[bytes]]:
+def command(
+    stage: Stage, dsn: str, kind: str, batch: int | None = None, environ: dict[str, str] | None = None, locked: str = "wait"
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run the command line as a shell would."""
     words = [
         str(Path(sys.executable).with_name("kasparro-etl")),
@@ -48,12 +48,12 @@ def command(stage: Stage, dsn: str, kind: str) -> Iterator[subprocess.Popen[byte
         "--source",
         kind,
         "--batch-size",
-        str(BATCH),
+        str(batch or BATCH),
         "--if-locked",
-        "wait",
+        locked,
     ]
-    environ = stage.world.environ(0) | {"DATABASE_URL": dsn, "PATH": os.defpath}
-    process = subprocess.Popen(words, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    settings = (environ or stage.world.environ(0)) | {"DATABASE_URL": dsn, "PATH": os.defpath}
+    process = subprocess.Popen(words, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -188,27 +188,8 @@ def main() -> None:
     told = options.parse_args()
     told.kills = (300 if told.full else 20) if told.kills is None else told.kills
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    folder = Path(tempfile.mkdtemp(prefix="kasparro-real-", dir=next((d for d in ["/dev/shm"] if os.access(d, os.W_OK)), None)))
-    folder.chmod(0o711)
-    upstreams_pid, upstreams = serve_upstreams()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    stage = Stage(World("", upstreams, folder / "files"), folder / "home", folder, random.Random(told.seed), told.full, {upstreams_pid})
-    try:
-        (folder / "files").mkdir()
-        server = embedded.start(stage.home, settings=outages.SETTINGS)
-        try:
-            stage.world = World(server.dsn, upstreams, folder / "files")
-            with connect(server.dsn, "trials") as conn:
-                conn.execute(b"create database blank")
-            with connect(server.dsn.replace("/kasparro?", "/blank?"), "trials") as conn:
-                migrate(conn)
-            found = run_trials(stage, server, told)
-        finally:
-            stage.end_children()
-            embedded.stop(server)
-    finally:
-        stage.end_children()
-        shutil.rmtree(folder, ignore_errors=True)
+    with opened_stage(told.seed, full=told.full) as (stage, server):
+        found = run_trials(stage, server, told)
     sys.exit(int((found == 0) == (told.mutant != "none")))
 
 
