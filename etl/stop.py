@@ -15,13 +15,17 @@ from etl.errors import CutShort, Stopped
 GRACE = 8.0
 """Seconds the batch in hand may take after a request to stop; platforms kill after ten."""
 
+AGAIN = 0.6
+"""Seconds between two cuts: the first undoes the batch, a later one ends the wait for a database that does not answer."""
+
 FINISHING = b"\nkasparro-etl: finishing the batch in hand; Ctrl-C again ends at once, nothing is lost either way\n"
 REASON = "stopped on request: run the same command again to go on"
+LATE = "stopped at its deadline: what was committed stays, run the same command again to go on"
 
 
 @dataclass(slots=True)
 class Stop:
-    """Whether the run was asked to stop, and by which signal; set from a signal handler.
+    """Whether the run was asked to stop, and by which signal, or by its deadline (`late`); set from a signal handler.
 
     `listening`: nothing is in hand, so the handler may end the wait for an upstream by raising Stopped.
     """
@@ -29,12 +33,17 @@ class Stop:
     asked: threading.Event = field(default_factory=threading.Event)
     signal: int | None = None
     listening: bool = False
+    late: bool = False
+
+    def error(self) -> Stopped:
+        """What ends the run."""
+        return Stopped(LATE, None) if self.late and self.signal is None else Stopped(REASON, self.signal or signal.SIGINT)
 
 
 def check(stop: Stop) -> None:
     """Raise Stopped when a stop was asked for."""
     if stop.asked.is_set():
-        raise Stopped(REASON, stop.signal or signal.SIGINT)
+        raise stop.error()
 
 
 def wait(stop: Stop, seconds: float) -> None:
@@ -55,8 +64,11 @@ def listening(stop: Stop) -> Iterator[None]:
 
 
 @contextmanager
-def on_signals(grace: float = GRACE) -> Iterator[Stop]:
-    """Listen to SIGTERM and SIGINT for the length of a block. A block that was cut short ends in Stopped."""
+def on_signals(grace: float = GRACE, deadline: float | None = None) -> Iterator[Stop]:
+    """Listen to SIGTERM and SIGINT for the length of a block, and stop it the same way `deadline` seconds after its start.
+
+    A block that was cut short ends in Stopped.
+    """
     stop = Stop()
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -66,19 +78,26 @@ def on_signals(grace: float = GRACE) -> Iterator[Stop]:
             os.write(2, FINISHING)  # not through a buffer: the signal may have come in the middle of a write to it
         stop.signal = number
         stop.asked.set()
-        signal.setitimer(signal.ITIMER_REAL, grace)
+        signal.setitimer(signal.ITIMER_REAL, grace, AGAIN)
         if stop.listening:
-            raise Stopped(REASON, number)
+            raise stop.error()
 
-    def cut_short(_number: int, _frame: FrameType | None) -> None:
-        raise CutShort(REASON)
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        if stop.asked.is_set():
+            raise CutShort(str(stop.error()))
+        stop.late = True
+        stop.asked.set()
+        signal.setitimer(signal.ITIMER_REAL, grace, AGAIN)
+        if stop.listening:
+            raise stop.error()
 
-    handlers = {signal.SIGTERM: ask, signal.SIGINT: ask, signal.SIGALRM: cut_short}
+    handlers = {signal.SIGTERM: ask, signal.SIGINT: ask, signal.SIGALRM: ring}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    signal.setitimer(signal.ITIMER_REAL, deadline or 0)
     try:
         yield stop
     except CutShort:
-        raise Stopped(REASON, stop.signal or signal.SIGINT) from None
+        raise stop.error() from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():

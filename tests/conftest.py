@@ -84,23 +84,27 @@ def template(server: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def dsn(server: str, template: str) -> str:
+def dsn(server: str, template: str) -> Iterator[str]:
     """The address of a fresh, migrated database."""
-    return created(server, template, f"template {template}")
+    with created(server, template, f"template {template} strategy file_copy") as address:
+        yield address
 
 
 @pytest.fixture
-def empty_dsn(server: str, template: str) -> str:
+def empty_dsn(server: str, template: str) -> Iterator[str]:
     """The address of a fresh database without any table."""
-    return created(server, template)
+    with created(server, template) as address:
+        yield address
 
 
-def created(server: str, prefix: str, clause: str = "") -> str:
-    """Make a database and return its address; the prefix is what the session drops at its end."""
+@contextmanager
+def created(server: str, prefix: str, clause: str = "") -> Iterator[str]:
+    """Make a database for the length of a block and lend its address; the session drops at its end what a crash left by the prefix."""
     name = f"{prefix}_{next(numbers)}"
     with connect(server, "tests") as conn:
         conn.execute(f"create database {name} {clause}".encode())
-    return named(server, name)
+        yield named(server, name)
+        conn.execute(f"drop database {name} with (force)".encode())
 
 
 @pytest.fixture
@@ -199,6 +203,7 @@ def etl(dsn: str, tmp_path: Path) -> Command:
 
     def command(*args: str, **environ: str) -> Finished:
         bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DATABASE_URL": dsn}
+        bare |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
         done = subprocess.run(
             [str(Path(sys.executable).parent / "kasparro-etl"), *args],
             env=bare | environ,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from etl.sources import SOURCES
 from etl.stop import Stop
 from etl.validate import Validated, validate
 from etl.work import Options, Outcome, Work
+from shared.confined import Bounds, Failed
 from shared.db import Connection, Link
 from shared.settings import read_settings
 from tests.trials.mutations import SHARES, Tally, check, mutated
@@ -124,8 +127,19 @@ def stage(world: Any, tmp_path: Path, kind: str) -> Stage:
     return Stage(world.conn, world.link, Upstream(kind, tmp_path))
 
 
+def in_this_process(work: Callable[[], Any], _bounds: Bounds) -> Any:
+    """Do what a child does, here: a process for each of thousands of small feeds would cost more than their parsing."""
+    try:
+        return json.loads(json.dumps(work()))
+    except Exception as error:
+        raise Failed(type(error).__name__) from error
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_record_of_a_mutated_payload_is_accepted_or_rejected_with_a_reason(kind: str, tmp_path: Path) -> None:
+def test_every_record_of_a_mutated_payload_is_accepted_or_rejected_with_a_reason(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.sources.rss.confined", in_this_process)
     upstream, tally = Upstream(kind, tmp_path), Tally()
     for number in range(PARSED * SHARES[kind] // 100):
         tally.add(check(upstream, SEED, number))
