@@ -9,11 +9,11 @@ from dataclasses import replace
 import structlog
 
 from etl.chaos import chaos_for
+from etl.drift.store import count_drift
 from etl.errors import CutShort, Fenced, Locked, Refused, SourceError, Stopped
 from etl.lease import Counts, Run, begin_run, finish_run, get_counts, get_position, is_abandoned, retake_run
 from etl.pipeline import ingest
 from etl.position import Position
-from etl.stop import wait
 from etl.work import Outcome, Work
 from shared.addresses import printable
 from shared.db import reconnect
@@ -35,7 +35,7 @@ def run(work: Work) -> Outcome:
         outcome = attempt(work, fresh(work, Run(0, name, 0, 0, get_position(work.link.conn, name))))
         return replace(outcome, seconds=time.monotonic() - started)
     try:
-        opened = begin_run(work.link.conn, name, work.options.trigger)
+        opened = begin_run(work.link.conn, name, work.options.trigger, queued=work.options.queued)
     except Locked as held:
         return Outcome(name, None, error=held)
     work = replace(work, chaos=chaos_for(work.settings.chaos_seed, opened.id, work.settings.chaos_mode))
@@ -61,7 +61,7 @@ def persist(work: Work, opened: Run) -> tuple[Run, Outcome]:
             except Fenced as fenced:
                 return opened, Outcome(work.source.name, "failed", opened.id, error=fenced)
             tries = tries + 1 if again.seq == opened.seq else 0
-            opened = again if again.records else fresh(work, again)
+            opened = again if again.records and not again.replay else fresh(work, again)
 
 
 def attempt(work: Work, opened: Run) -> Outcome:
@@ -96,7 +96,7 @@ def close(work: Work, opened: Run, outcome: Outcome) -> Outcome:
     until = time.monotonic() + work.comeback
     while True:
         try:
-            counts = get_counts(work.link.conn, opened)
+            counts, drift = get_counts(work.link.conn, opened), count_drift(work.link.conn, opened.id)
             status = ended(outcome.status or "success", counts)
             finish_run(work.link.conn, opened, status, **told)
             if is_abandoned(work.link.conn, opened) and not outcome.error:
@@ -109,7 +109,7 @@ def close(work: Work, opened: Run, outcome: Outcome) -> Outcome:
             with suppress(DatabaseError):
                 reconnect(work.link)
         else:
-            return replace(outcome, status=status, counts=counts)
+            return replace(outcome, status=status, counts=counts, drift=drift)
 
 
 def come_back(work: Work, opened: Run, lost: DatabaseError) -> Run:
@@ -123,8 +123,7 @@ def come_back(work: Work, opened: Run, lost: DatabaseError) -> Run:
             if not still.passing or time.monotonic() > until:
                 told = f"{still}: it did not come back within {work.comeback:g} s: run `kasparro-etl run --source {opened.source}` to go on"
                 raise DatabaseError(told) from lost
-            with suppress(Stopped):
-                wait(work.stop, RETRY)
+            time.sleep(RETRY)  # whole, also when a stop was asked for: the run is to be closed in the database first
 
 
 def abort(work: Work, opened: Run, lost: DatabaseError) -> None:

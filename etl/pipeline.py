@@ -8,12 +8,18 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from dataclasses import replace
+from itertools import chain, islice
 from typing import Any
 
 import structlog
 
-from etl.errors import FailureInjected, Refused
+from etl.drift.aliases import aliased
+from etl.drift.aside import set_aside
+from etl.drift.profile import PEEK
+from etl.drift.store import Known, get_known
+from etl.drift.watch import Verdict, look, look_at_refused, note_loaded
+from etl.errors import FailureInjected, OneOfMany, Refused
 from etl.fetch import fetcher
 from etl.guard import find_invalid, find_shrink
 from etl.lease import Counts, Run, get_pending, get_usual_snapshot
@@ -22,7 +28,7 @@ from etl.position import Position, pending
 from etl.snapshot import Snapshot, add_batch, begin_payload, mark_absent
 from etl.source import Payload
 from etl.stop import check
-from etl.validate import validate
+from etl.validate import Validated, validate
 from etl.waits import waits_of
 from etl.work import Progress, Work
 
@@ -35,21 +41,34 @@ def ingest(work: Work, run: Run) -> Iterator[Progress]:
     Raises Refused, SourceError, FailureInjected, Stopped, Fenced, DatabaseError; what was told of stays.
     """
     write = rehearse if work.options.dry_run else load
-    counts, snapshot, left, cursor, before = Counts(), Snapshot(), allowance(work, run), run.position.cursor, 0
-    for payload, start in payloads(work, run):
+    known = get_known(work.link.conn, work.source.name)
+    work = replace(work, source=aliased(work.link.conn, work.source))
+    counts, held, snapshot, left, cursor, before = Counts(), Counts(), Snapshot(), allowance(work, run), run.position.cursor, 0
+    for payload, start in payloads(work, run, known):
         digest = hashlib.sha256(payload.body)
         for note in payload.notes:
             log.warning("payload noted", url=payload.url, note=note)
         begin_payload(snapshot, payload, start)
         work.chaos.strike("in parse")
         values, refusal = opened(work, payload, snapshot)
+        verdict, values = looked_at(work, run, known, payload, values) if start == 0 and payload.head else (Verdict(), values)
+        if verdict.refused or verdict.aside:
+            run, done = hold(work, run, verdict, payload, digest, values)
+            counts, held, cursor, before, snapshot.records = counts + done, held + done, payload.cursor, payload.done, None
+            yield Progress(counts, payload.done, payload.total)
+            if verdict.refused:
+                raise verdict.refused
+            left = spend(work, left, done.total)
+            if left == 0:
+                return
+            continue
         for first, part, last in batches(values, start, work.options.batch_size):
             check(work.stop)
             if left is not None and len(part) > left:
                 part, last = part[:left], False
             after = Position(payload.cursor) if last else Position(cursor, pending(payload, digest.hexdigest(), first + len(part)))
             batch = Batch(payload, digest.digest(), first, len(part), validate(work.source, part, first), after, work.chaos.strike)
-            if refused := refusal or invalid(work, counts, batch):
+            if refused := refusal or invalid(work, counts, held, batch):
                 yield Progress(counts + keep(work, run, batch), payload.done, payload.total)
                 raise refused
             run, done = write(work.link.conn, work.source, run, batch)
@@ -61,6 +80,7 @@ def ingest(work: Work, run: Run) -> Iterator[Progress]:
             left = spend(work, left, batch.size)
             if left == 0:
                 return
+        note_loaded(work, run, verdict)
         cursor, before = payload.cursor, payload.done
         if payload.list_end and snapshot.records is not None:
             if payload.list_end == "whole" and run.id:
@@ -68,7 +88,23 @@ def ingest(work: Work, run: Run) -> Iterator[Progress]:
             yield Progress(counts, payload.done, payload.total, snapshot.records)
 
 
-def payloads(work: Work, run: Run) -> Iterator[tuple[Payload, int]]:
+def looked_at(work: Work, run: Run, known: Known, payload: Payload, values: Iterator[Any]) -> tuple[Verdict, Iterator[Any]]:
+    """Compare a payload's first records with what its stream sent so far, and give all of them back."""
+    head = list(islice(values, PEEK))
+    return look(work, run, known, work.source, payload, head), chain(head, values)
+
+
+def hold(work: Work, run: Run, verdict: Verdict, payload: Payload, digest: Any, values: Iterator[Any]) -> tuple[Run, Counts]:
+    """Keep a payload whole instead of loading it: passed by, or left for the next run when the run is refused."""
+    if verdict.refused and not verdict.keep:
+        return run, Counts()
+    batch = Batch(payload, digest.digest(), 0, sum(1 for _ in values), Validated([], []), Position(payload.cursor))
+    if work.options.dry_run:
+        return run, Counts(quarantined=batch.size)
+    return set_aside(work.link.conn, work.source, run, batch, verdict.drifts, verdict.reason, move=verdict.aside)
+
+
+def payloads(work: Work, run: Run, known: Known) -> Iterator[tuple[Payload, int]]:
     """Yield what is to be loaded and from which record on: first the rest of a stored payload, then what upstream has.
 
     No transaction is open while upstream is waited for.
@@ -79,10 +115,13 @@ def payloads(work: Work, run: Run) -> Iterator[tuple[Payload, int]]:
         yield stored, waiting.next
         cursor = stored.cursor
     work.chaos.strike("before fetch")
-    for payload in work.source.extract(work.settings, fetcher(waits_of(work, run), work.patience), cursor):
-        work.chaos.strike("after fetch")
-        yield payload, 0
-        work.chaos.strike("before fetch")
+    try:
+        for payload in work.source.extract(work.settings, fetcher(waits_of(work, run), work.patience), cursor):
+            work.chaos.strike("after fetch")
+            yield payload, 0
+            work.chaos.strike("before fetch")
+    except OneOfMany as error:
+        raise look_at_refused(work, run, known, error) from None
 
 
 def opened(work: Work, payload: Payload, snapshot: Snapshot) -> tuple[Iterator[Any], Refused | None]:
@@ -109,9 +148,10 @@ def batches(values: Iterator[Any], start: int, size: int) -> Iterator[tuple[int,
         start, part = start + len(part), following
 
 
-def invalid(work: Work, counts: Counts, batch: Batch) -> Refused | None:
-    """The refusal of a batch that makes too many records of the run invalid."""
-    return find_invalid(counts.total + batch.size, counts.quarantined + len(batch.validated.rejected), work.settings.etl_max_invalid_ratio)
+def invalid(work: Work, counts: Counts, held: Counts, batch: Batch) -> Refused | None:
+    """The refusal of a batch that makes too many records of the run invalid; payloads held back as a whole do not count."""
+    seen, bad = counts.total - held.total + batch.size, counts.quarantined - held.quarantined + len(batch.validated.rejected)
+    return find_invalid(seen, bad, work.settings.etl_max_invalid_ratio)
 
 
 def keep(work: Work, run: Run, batch: Batch) -> Counts:

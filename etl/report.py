@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +34,7 @@ def facts(outcome: Outcome, message: str | None) -> dict[str, Any]:
         "records_extracted": outcome.counts.total,
         **{f"records_{name}": getattr(outcome.counts, name) for name in Counts.__slots__},
         "duration_seconds": round(outcome.seconds, 3),
+        "drift": outcome.drift,
         "resumed_at": outcome.resumed_at,
         "error_type": type(outcome.error).__name__ if outcome.error else None,
         "error_message": message,
@@ -57,6 +59,9 @@ def line(outcome: Outcome, message: str | None, *, dry: bool = False) -> str:
     told += f"  {counts.inserted:>9,} new  {counts.updated:>7,} updated  {counts.unchanged:>9,} same  {counts.quarantined:>5,} quarantined"
     tail = "  (dry run: nothing written)" if dry else ""
     tail += f"\n  went on at {outcome.resumed_at}" if outcome.resumed_at else ""
+    tail += (
+        f"\n  {outcome.drift} open change{'s'[: outcome.drift > 1]} of upstream's fields: kasparro-etl drift list" if outcome.drift else ""
+    )
     tail += "".join(f"\n  {part}" for part in parts_of(outcome, message))
     return f"{mark} {outcome.source:<12}{told}  {outcome.seconds:6.1f} s{tail}"
 
@@ -71,15 +76,17 @@ def parts_of(outcome: Outcome, message: str | None) -> list[str]:
     return [f"{head} failed:", *told.split(SEPARATOR)]
 
 
-def summary(outcomes: list[Outcome], exit_code: int) -> str:
-    """The last lines for a person: how many came out how, and the next step where there is one."""
+def summary(outcomes: list[Outcome], exit_code: int, left: Sequence[str] = (), verb: str = "run") -> str:
+    """The last lines for a person: how many came out how, and the next step where there is one; `left` are sources not begun,
+    `verb` is the command that goes on.
+    """
     names = {"ok": "success", "partial": "partial", "failed": "failed", "refused": "refused", "cancelled": "cancelled"}
     parts = [(label, sum(o.status == status for o in outcomes)) for label, status in names.items()]
-    parts.append(("locked", sum(o.status is None for o in outcomes)))
+    parts += [("locked", sum(o.status is None for o in outcomes)), ("not begun", len(left))]
     seconds = sum(o.seconds for o in outcomes)
     told = f"done: {', '.join(f'{n} {label}' for label, n in parts if n)} in {seconds:.1f} s, exit {exit_code}"
-    again = [o.source for o in outcomes if not is_good(o)]
-    return told + (f"\n  to go on: kasparro-etl run --source {','.join(again)}" if again else "")
+    again = [*(o.source for o in outcomes if not is_good(o)), *left]
+    return told + (f"\n  to go on: kasparro-etl {verb} --source {','.join(again)}" if again else "")
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -51,6 +51,7 @@ class Payload:
     `list_start` and `list_end` mark the first and the last payload of an upstream's list: `whole` when upstream has no more,
     `capped` when we asked for no more. A list that shrank, and an asset missing from whole lists, are told by them.
     `notes` are for the operator: what upstream looks like that a person should know.
+    `head`: its records show what the upstream's records look like. Not so a later page or block, which goes on with a list.
     """
 
     body: bytes
@@ -63,6 +64,17 @@ class Payload:
     list_start: bool = False
     list_end: Literal["", "whole", "capped"] = ""
     notes: tuple[str, ...] = ()
+    head: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A rename that was accepted: in a stream, what upstream calls `upstream` is `field`, which to us is `role`."""
+
+    stream: str
+    upstream: str
+    field: str
+    role: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +103,23 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """How drift sees a source whose records are no JSON objects, or that has several streams.
+
+    `stream` names what sends records of one shape (a feed, files of one name), "" when the source has one only.
+    `fields` gives a payload's first records under upstream's own names, with the id of each; by default the parsed values.
+    `roles` tells what a payload's fields are to us; by default the record's model does. `required` are roles that every record needs.
+    `rename` makes the source that reads renamed fields; by default parsed values are moved.
+    """
+
+    stream: Callable[[Payload], str] = lambda payload: ""
+    fields: Callable[[Payload, Sequence[Any]], Iterable[tuple[str | None, Mapping[str, Any]]]] | None = None
+    roles: Callable[[Payload], Mapping[str, str]] | None = None
+    required: frozenset[str] = frozenset()
+    rename: Callable[[Source, Sequence[Alias]], Source] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """One upstream. Pure but for `extract`, which goes to the network or the disk.
 
@@ -98,6 +127,7 @@ class Source:
     `parse` yields the values of a payload's records in order: a record's position is its place in that order.
     `identify` tells the external id of a parsed value that did not validate, None when it cannot.
     `excerpts` gives the bytes of the records at some positions as upstream sent them, in one pass over the payload.
+    `shape` tells how drift sees the source.
     """
 
     name: str
@@ -110,3 +140,4 @@ class Source:
     excerpts: Callable[[Payload, Collection[int]], dict[int, bytes]]
     reads_from: Callable[[Settings], list[str]]
     rate_limit: Callable[[Settings], RateLimit | None]
+    shape: Shape = Shape()

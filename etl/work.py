@@ -17,7 +17,7 @@ from shared.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one invocation asks for, beside the settings."""
+    """What one invocation asks for, beside the settings. `queued`: execute what waits in the queue, or nothing."""
 
     batch_size: int
     trigger: Trigger = "cli"
@@ -25,6 +25,7 @@ class Options:
     full_refresh: bool = False
     dry_run: bool = False
     allow_shrink: bool = False
+    queued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Progress:
 class Outcome:
     """How one source came out. `run_id` is None when no run was opened (locked, dry run); `bug`: nobody foresaw the error.
 
-    `snapshot` is the length of the upstream's list, when the run saw it from start to end.
+    `snapshot` is the length of the upstream's list, when the run saw it from start to end; `drift` counts the changes it met.
     """
 
     source: str
@@ -53,6 +54,7 @@ class Outcome:
     resumed_at: str | None = None
     seconds: float = 0.0
     snapshot: int | None = None
+    drift: int = 0
 
 
 @dataclass(frozen=True, slots=True)

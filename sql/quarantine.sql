@@ -34,10 +34,15 @@ select id, source, run_id, raw_id, raw_position, external_id, record, errors, fi
 from quarantined_records where id = %(id)s
 
 -- name: list_retries
--- Open entries with the payload each stands in, so that they can be parsed again.
-select q.id, q.raw_position, r.id as raw_id, r.body, r.url, r.meta, r.fetched_at, r.sha256
+-- Open entries by the payload each stands in; one without a position stands for its whole payload. What a backfill brought has another
+-- shape, and the same backfill again reads it.
+select q.id, q.raw_id, q.raw_position
 from quarantined_records q
-join raw_payloads r on r.id = q.raw_id and r.source_type = %(source_type)s
 where q.source = %(source)s and q.resolved_at is null and (%(ids)s::bigint[] is null or q.id = any (%(ids)s))
+  and not exists (select from etl_runs r where r.id = q.run_id and r.trigger = 'backfill')
 order by q.raw_id, q.raw_position
 limit %(limit)s
+
+-- name: mark_retried
+-- Count a try of an entry that stays open.
+update quarantined_records set attempts = attempts + 1, last_seen_at = clock_timestamp() where id = %(id)s and resolved_at is null

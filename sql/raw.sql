@@ -16,3 +16,7 @@ where source_type = %(source_type)s and source = %(source)s and sha256 = %(sha25
 -- name: get_raw
 -- The bytes of a kept payload, to go on inside it; they are the same under every meta.
 select body from raw_payloads where source_type = %(source_type)s and source = %(source)s and sha256 = %(sha256)s limit 1
+
+-- name: get_payload
+-- A kept payload with all that parsing it again needs.
+select body, url, meta, fetched_at, sha256 from raw_payloads where source_type = %(source_type)s and id = %(raw_id)s

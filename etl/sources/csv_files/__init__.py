@@ -7,6 +7,7 @@ from etl.sources.csv_files.columns import FIELDS
 from etl.sources.csv_files.reading import extract
 from etl.sources.csv_files.record import RECORD, identify, normalize
 from etl.sources.csv_files.rows import excerpts, parse
+from etl.sources.csv_files.shape import SHAPE
 
 __all__ = ["FIELDS", "SOURCE"]
 
@@ -21,4 +22,5 @@ SOURCE = Source(
     excerpts=excerpts,
     reads_from=lambda settings: list(settings.csv_paths),
     rate_limit=lambda settings: None,
+    shape=SHAPE,
 )

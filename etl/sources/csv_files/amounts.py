@@ -29,6 +29,7 @@ SCALES = {
     "trillion": 12,
 }
 PLAIN = r"[0-9]{1,40}(?:\.[0-9]{1,100})?"
+SIMPLE = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 MAX_RANK = 2_147_483_647
 
 MINUS = str.maketrans(dict.fromkeys("\u2212\u2010\u2011\u2013\u2014\ufe63\uff0d", "-"))
@@ -54,6 +55,21 @@ def is_null(text: str) -> bool:
 def is_no_symbol(text: str) -> bool:
     """Tell whether a symbol says nothing; NA, NIL, NONE and TBD are symbols."""
     return text.strip().casefold() in NO_SYMBOL
+
+
+def read_cell(cell: str, comma: bool) -> str | None:
+    """A cell as what it says: nothing, plain digits, or text."""
+    if is_null(cell):
+        return None
+    text = cell.strip()
+    if not comma and SIMPLE.fullmatch(text):
+        return text
+    if not any(map(str.isdigit, text[:4])):
+        return text
+    try:
+        return clean_number(swap_decimal(text) if comma else text, percent=True)
+    except ValueError:
+        return text
 
 
 def is_number(cell: str) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from etl.errors import SourceError
-from etl.sources.csv_files.encoding import to_units, unit_size
+from etl.sources.csv_files.encoding import to_units
+from shared.excerpts import unit_size
 
 BLOCK = 512 * 1024
 PATIENCE = 4 * BLOCK

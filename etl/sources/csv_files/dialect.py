@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from pydantic_core import SchemaValidator
 
-from etl.errors import SourceError
-from etl.sources.csv_files.amounts import is_null, is_unclear, says_comma, swap_decimal
+from etl.errors import SourceError, Unrecognised
+from etl.sources.csv_files.amounts import is_null, is_unclear, read_cell, says_comma, swap_decimal
 from etl.sources.csv_files.columns import FIELDS, IDENTITY, Mapping, map_columns
 from etl.sources.csv_files.currency import find_base, find_currencies, require_assets, require_dollars
 from etl.sources.csv_files.dates import find_order, put_order
-from etl.sources.csv_files.encoding import decode, detect_encoding, encode
+from etl.sources.csv_files.encoding import detect_encoding
 from etl.sources.csv_files.record import SCHEMAS
 from etl.sources.csv_files.refusals import explain
 from etl.sources.csv_files.text import one_line
+from shared.excerpts import decode, encode
+
+Names = dict[str, str]
+"""Header cells that a person gave a field to: the cell to the field."""
 
 SAMPLE = 256 * 1024
 DELIMITERS = ",;\t|"
@@ -27,6 +31,7 @@ HEADER_LINES = 10
 SAMPLE_ROWS = 2000
 ENOUGH = 20
 NUMBERS = ("price", "market_cap", "volume_24h", "percent_change_24h")
+PLAIN_NAMES = {"external_id": "id", "updated_at": "last_updated"}
 VALIDATORS = {name: SchemaValidator(schema) for name, schema in zip(FIELDS, SCHEMAS, strict=True)}
 
 csv.field_size_limit(2**31 - 1)
@@ -72,35 +77,42 @@ class Candidate:
         return self.usable, len(self.mapping.columns), even if width > 1 else -1.0
 
 
-def sniff(sample: bytes, *, ended: bool) -> Dialect:
+def sniff(sample: bytes, *, ended: bool, names: Names | None = None) -> Dialect:
     """Read a file's beginning. Raises SourceError with the one reason why it cannot be loaded, and what would work."""
+    encoding, text = open_sample(sample, ended=ended)
+    best, currencies = read_currencies(max(find_candidates(text, names or {}), key=lambda candidate: candidate.rating))
+    if not best.usable:
+        records = [(None, {name: read_cell(cell, False) for name, cell in zip(best.header, row, strict=False)}) for row in best.rows[:500]]
+        raise Unrecognised(explain(best.header, best.mapping.columns, best.rows, text), "", records)
+    return settle(best, currencies, text, encoding)
+
+
+def open_sample(sample: bytes, *, ended: bool) -> tuple[str, str]:
+    """The encoding of a file's beginning, and its whole lines as text. Raises SourceError for what is no text."""
     if not sample.strip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"):
         raise SourceError("is empty: export it again, with a first line such as symbol,name,price", permanent=True)
     encoding = detect_encoding(sample)
     text = decode(sample, encoding)
-    if not ended:
-        text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
-    best, currencies = read_currencies(max(find_candidates(text), key=lambda candidate: candidate.rating))
-    if not best.usable:
-        raise SourceError(explain(best.header, best.mapping.columns, best.rows, text), permanent=True)
+    return encoding, text if ended else text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
+
+
+def settle(best: Candidate, currencies: list[int], text: str, encoding: str) -> Dialect:
+    """Make the dialect of the best way to read a file. Raises SourceError where its figures cannot be told or are in other currencies."""
     if best.mapping.doubled:
         raise SourceError(f"has more than one column {one_line(best.mapping.doubled[0])}: rename all but one", permanent=True)
     require_dollars(best.header, best.rows, currencies)
     require_assets(best.header, best.rows, best.mapping.columns, based=bool(currencies) and find_base(best.header, best.rows) >= 0)
-    lines = list(islice(io.StringIO(text, newline=""), best.skip))
-    head = len(encode("".join(lines), encoding))
+    head = len(encode("".join(islice(io.StringIO(text, newline=""), best.skip)), encoding))
     newline = "\n" if "\n" in text or "\r" not in text else "\r"
     header = [one_line(cell)[:100] for cell in best.header]
-    dialect = Dialect(encoding, newline, best.delimiter, head, best.skip, header, best.mapping.columns, currencies=currencies)
-    return decide(best, dialect)
+    return decide(best, Dialect(encoding, newline, best.delimiter, head, best.skip, header, best.mapping.columns, currencies=currencies))
 
 
 def read_currencies(best: Candidate) -> tuple[Candidate, list[int]]:
     """Find the columns that name the currency of a price, which hold no field then, and the base of pairs, which is the symbol."""
-    columns = best.mapping.columns
     if not best.usable:
         return best, []
-    identity = [columns[name] for name in IDENTITY if name in columns]
+    identity = [index for name, index in best.mapping.columns.items() if name in IDENTITY]
     currencies = find_currencies(best.header, best.rows, identity)
     if not currencies:
         return best, []
@@ -112,7 +124,7 @@ def read_currencies(best: Candidate) -> tuple[Candidate, list[int]]:
     return replace(best, mapping=mapping), currencies
 
 
-def find_candidates(text: str) -> Iterator[Candidate]:
+def find_candidates(text: str, names: Names) -> Iterator[Candidate]:
     """Read the beginning with every delimiter and every early line as the header."""
     start = text.removeprefix("\ufeff")
     lines = list(islice(io.StringIO(start, newline=""), HEADER_WITHIN + HEADER_LINES))
@@ -123,13 +135,23 @@ def find_candidates(text: str) -> Iterator[Candidate]:
             if not any(cell.strip() for cell in header):
                 continue
             skip = number + reader.line_num
-            mapping = map_columns(header)
+            mapping = map_named(header, names)
             if not mapping.columns:
                 continue
             rows = read_rows(start, delimiter, skip)
             yield Candidate(delimiter, skip, header, mapping, rows)
         header, *rows = read_rows(start, delimiter, 0) or [[]]
         yield Candidate(delimiter, 0, header, Mapping({}), rows)
+
+
+def map_named(header: Sequence[str], names: Names) -> Mapping:
+    """Map a header, a cell that a person gave a field to under that field's name unless another cell has it."""
+    mapping = map_columns(header)
+    told = {one_line(cell)[:100]: at for at, cell in enumerate(header)}
+    given = {told[cell]: name for cell, name in names.items() if cell in told and name not in mapping.columns}
+    if not given:
+        return mapping
+    return map_columns([PLAIN_NAMES.get(given[at], given[at]) if at in given else cell for at, cell in enumerate(header)])
 
 
 def read_rows(text: str, delimiter: str, skip: int) -> list[list[str]]:
@@ -147,8 +169,8 @@ def decide(best: Candidate, dialect: Dialect) -> Dialect:
     said = [says_comma(cell) for name in NUMBERS for cell in cells.get(name, [])]
     unclear = [name for name in NUMBERS if best.delimiter in ";\t" and not any(said) and is_unclear(cells.get(name, []))]
     if "price" in unclear:
-        message = "does not show whether 1.234 means thousands: write prices with more or fewer than 3 decimals, or without thousands"
-        raise SourceError(message, permanent=True)
+        step = "write prices with more or fewer than 3 decimals, or without thousands"
+        raise SourceError(f"does not show whether 1.234 means thousands: {step}", permanent=True)
     decimal = "," if said.count(1) > said.count(-1) else "."
     order = find_order(cells.get("updated_at", []))
     ignored = dict.fromkeys(unclear, "its cells do not show whether 1.234 means thousands")

@@ -8,6 +8,7 @@ from itertools import repeat
 from sys import byteorder
 
 from etl.errors import SourceError
+from shared.excerpts import unit_size
 
 ARCHIVES = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
@@ -76,24 +77,6 @@ def looks_utf8(sample: bytes) -> bool:
         good, bad = len(MULTIBYTE.findall(sample)), len(re.findall("[\udc80-\udcff]", sample.decode("utf-8", "surrogateescape")))
         return good > bad
     return True
-
-
-def decode(body: bytes, encoding: str) -> str:
-    """Turn bytes into text; what is invalid becomes lone surrogates, so that only its own row is refused."""
-    if not encoding.startswith("utf-16"):
-        return body.decode(encoding, "surrogateescape")
-    odd = body[len(body) & ~1 :]
-    return body[: len(body) & ~1].decode(encoding, "surrogatepass") + odd.decode("ascii", "surrogateescape")
-
-
-def encode(text: str, encoding: str) -> bytes:
-    """Give back the bytes that `decode` made this text of."""
-    return text.encode(encoding, "surrogatepass" if encoding.startswith("utf-16") else "surrogateescape")
-
-
-def unit_size(encoding: str) -> int:
-    """Tell how many bytes a newline takes."""
-    return 2 if encoding.startswith("utf-16") else 1
 
 
 def to_units(body: bytes, encoding: str) -> bytes:

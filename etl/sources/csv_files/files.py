@@ -13,6 +13,23 @@ from typing import BinaryIO, cast
 from etl.errors import SourceError
 
 GZIP = b"\x1f\x8b"
+MOST_RATIO, FREE = 250, 16 * 1024 * 1024
+"""How many fold a file may inflate, and the bytes from which on that counts: a table inflates five to fifty fold, a bomb a thousand."""
+
+
+class BoundedGzip(gzip.GzipFile):
+    """A gzip file that stops where it inflates as no table does, so that its size on the disk bounds the time it takes."""
+
+    def read1(self, size: int = -1) -> bytes:
+        """Read some bytes. Raises OSError when the file is a bomb."""
+        part = super().read1(size)
+        if self.tell() > FREE and self.tell() > MOST_RATIO * self.packed.tell():
+            raise OSError(f"it inflates more than {MOST_RATIO}-fold, as no table does")
+        return part
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self.packed = packed
+        super().__init__(fileobj=packed, mode="rb")
 
 
 def find_files(patterns: Sequence[str]) -> tuple[list[str], list[tuple[str, SourceError]]]:
@@ -85,5 +102,5 @@ def open_file(path: str) -> Iterator[tuple[BinaryIO, BinaryIO | None]]:
         if magic != GZIP:
             yield file, None
             return
-        with gzip.GzipFile(fileobj=file, mode="rb") as inflated:
+        with BoundedGzip(file) as inflated:
             yield file, cast(BinaryIO, inflated)

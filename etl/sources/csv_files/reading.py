@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
-from etl.errors import SourceError, one_of_many
-from etl.source import Cursor, Fetch, Payload
+from etl.errors import SourceError, Unrecognised, one_of_many
+from etl.source import Alias, Cursor, Fetch, Payload
 from etl.sources.csv_files.blocks import Block, cut_blocks
-from etl.sources.csv_files.dialect import SAMPLE, Dialect, sniff
+from etl.sources.csv_files.dialect import SAMPLE, Dialect, Names, sniff
 from etl.sources.csv_files.files import find_files, look_at, open_file, size_of
 from etl.sources.csv_files.fingerprint import VERSION, Track, advance, is_racy, resume, save, unchanged
 from etl.sources.csv_files.text import one_line, show_path
@@ -32,7 +33,7 @@ class Piece:
     notes: tuple[str, ...]
 
 
-def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payload]:
+def extract(settings: Settings, fetch: Fetch, cursor: Cursor, aliases: Sequence[Alias] = ()) -> Iterator[Payload]:
     """Yield what is new in the files of `CSV_PATHS`. Raises SourceError at the very end, naming the files that were refused."""
     paths, failures = find_files(settings.csv_paths)
     count = len(paths) + len(failures)
@@ -42,22 +43,49 @@ def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payloa
     total, before = sum(sizes.values()), 0
     for path in paths:
         try:
-            for piece in read_new(path, files.get(path)):
+            head = True
+            for piece in read_new(path, files.get(path), names_of(path, aliases)):
                 files = {**files, path: piece.state}
                 lines = f"#L{piece.first_line}-{piece.first_line + piece.block.lines - 1}"
                 done = before + min(piece.read, sizes[path])
                 yield Payload(
-                    piece.block.body, path + lines, {"files": files}, datetime.now(UTC), piece.meta, done, total, notes=piece.notes
+                    piece.block.body,
+                    path + lines,
+                    {"files": files},
+                    datetime.now(UTC),
+                    piece.meta,
+                    done,
+                    total,
+                    notes=piece.notes,
+                    head=head,
                 )
+                head = False
         except SourceError as error:
             failures.append((path, error))
         before += sizes[path]
-    failures = [(show_path(name), SourceError(one_line(str(error)), permanent=error.permanent)) for name, error in failures]
+    failures = [(show_path(name), told(name, error)) for name, error in failures]
     if failures:
         raise one_of_many("files", count, failures)
 
 
-def read_new(path: str, state: Mapping[str, Any] | None) -> Iterator[Piece]:
+def told(path: str, error: SourceError) -> SourceError:
+    """A file's error on one line; one about its columns keeps the rows, and says which files are of its kind."""
+    if isinstance(error, Unrecognised):
+        return Unrecognised(one_line(str(error)), stream_of(path), error.records)
+    return SourceError(one_line(str(error)), permanent=error.permanent)
+
+
+def stream_of(path: str) -> str:
+    """Name the files that are of one kind: those whose paths differ in digits only."""
+    return re.sub(r"\d+", "#", show_path(path))
+
+
+def names_of(path: str, aliases: Sequence[Alias]) -> Names:
+    """The header cells that were given a field in files like this one."""
+    return {alias.upstream: alias.role for alias in aliases if alias.role and alias.stream == stream_of(path)}
+
+
+def read_new(path: str, state: Mapping[str, Any] | None, names: Names) -> Iterator[Piece]:
     """Read what is new in one file. Raises SourceError when it cannot be read or is not what we can load."""
     found = look_at(path)
     state = state if state and state.get("version") == VERSION else None
@@ -69,7 +97,7 @@ def read_new(path: str, state: Mapping[str, Any] | None) -> Iterator[Piece]:
         racy = is_racy(begun.st_mtime_ns, time.time())
         try:
             track, note = find_start(raw, inflated, state)
-            dialect = find_dialect(inflated or raw, track, state)
+            dialect = find_dialect(inflated or raw, track, state, names)
         except (OSError, EOFError, zlib.error) as error:
             raise SourceError(f"cannot be read ({error}): replace the file") from error
         stamp = {"mtime_ns": begun.st_mtime_ns, "inode": begun.st_ino, "size": begun.st_size, "racy": racy}
@@ -95,7 +123,7 @@ def find_start(raw: BinaryIO, inflated: BinaryIO | None, state: Mapping[str, Any
     return track, ""
 
 
-def find_dialect(file: BinaryIO, track: Track, state: Mapping[str, Any] | None) -> Dialect:
+def find_dialect(file: BinaryIO, track: Track, state: Mapping[str, Any] | None, names: Names) -> Dialect:
     """Take over what was found before, unless there was too little to judge by, and leave the file where reading begins."""
     if state and track.offset >= SAMPLE:
         return Dialect(**state["dialect"])
@@ -109,7 +137,7 @@ def find_dialect(file: BinaryIO, track: Track, state: Mapping[str, Any] | None) 
                 raise
             break
         sample, ended = sample + piece, not piece
-    dialect = sniff(sample, ended=ended)
+    dialect = sniff(sample, ended=ended, names=names)
     file.seek(track.offset)
     return dialect
 

@@ -10,7 +10,7 @@ from etl.sources.csv_files.dates import clean_date, put_order
 from etl.sources.csv_files.text import show
 
 EXAMPLE = "a first line such as symbol,name,price"
-BACKFILL = "add a column with the symbol or id of the asset"
+BACKFILL = "load it with `kasparro-etl backfill --file PATH --asset ID`"
 
 
 def explain(header: Sequence[str], columns: Mapping[str, int], rows: Sequence[Sequence[str]], text: str) -> str:

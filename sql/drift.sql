@@ -1,0 +1,78 @@
+-- schema_drift, source_profiles, field_aliases: what an upstream's records look like, and what was decided about changes.
+
+-- name: upsert_drift
+-- Note a change; one that is open already is seen again.
+insert into schema_drift as d (source, stream, field, change, suggested_field, confidence, sample, note, relied, required, role, before, after, run_id)
+values (%(source)s, %(stream)s, %(field)s, %(change)s, %(suggested)s, %(confidence)s, %(sample)s, %(note)s, %(relied)s, %(required)s,
+        %(role)s, %(before)s, %(after)s, %(run_id)s)
+on conflict (source, stream, field, change, coalesce(suggested_field, '')) where accepted_at is null do update
+set last_seen_at = clock_timestamp(), confidence = excluded.confidence, sample = excluded.sample, note = excluded.note,
+    relied = excluded.relied, required = excluded.required, role = excluded.role, before = excluded.before, after = excluded.after,
+    run_id = excluded.run_id
+returning d.id
+
+-- name: list_drift
+-- Changes newest first; accepted ones only when asked for.
+select id, source, stream, field, change, suggested_field, confidence::float8 as confidence, sample, note, relied, required,
+       first_seen_at, last_seen_at, accepted_at, run_id
+from schema_drift
+where (%(source)s::text is null or source = %(source)s) and (%(all)s::boolean or accepted_at is null)
+order by id desc
+limit %(limit)s
+
+-- name: lock_drift
+-- One change with all that accepting it takes, held until the decision is written.
+select id, source, stream, field, change, suggested_field, note, role, relied, before, after, accepted_at from schema_drift where id = %(id)s for update
+
+-- name: mark_drift_accepted
+-- Decide a change.
+update schema_drift set accepted_at = clock_timestamp() where id = %(id)s
+
+-- name: mark_drift_open
+-- Take a decision back.
+update schema_drift set accepted_at = null where id = %(id)s
+
+-- name: find_drift_again
+-- The open event of the same change as an accepted one, seen since.
+select o.id from schema_drift o join schema_drift d on d.id = %(id)s
+where o.accepted_at is null and (o.source, o.stream, o.field, o.change, coalesce(o.suggested_field, ''))
+      = (d.source, d.stream, d.field, d.change, coalesce(d.suggested_field, ''))
+
+-- name: count_run_drift
+-- How many open changes a run saw.
+select count(*) as drift from schema_drift where run_id = %(run_id)s and accepted_at is null
+
+-- name: list_accepted
+-- What was accepted for a source and is not to be told again as long as no profile knows better.
+select stream, field, change from schema_drift where source = %(source)s and accepted_at is not null
+
+-- name: list_profiles
+-- What is known of a source's streams.
+select stream, profile from source_profiles where source = %(source)s
+
+-- name: lock_profile
+-- A stream's profile, held until it is written back: a decision of a person may come between.
+select profile from source_profiles where source = %(source)s and stream = %(stream)s for update
+
+-- name: upsert_profile
+-- Keep a stream's profile.
+insert into source_profiles as p (source, stream, profile) values (%(source)s, %(stream)s, %(profile)s)
+on conflict (source, stream) do update set profile = excluded.profile, updated_at = clock_timestamp()
+
+-- name: list_aliases
+-- The renames accepted for a source.
+select stream, upstream_field, field, role from field_aliases where source = %(source)s order by created_at, upstream_field
+
+-- name: upsert_alias
+-- Make a rename known to the next run.
+insert into field_aliases (source, stream, upstream_field, field, role, drift_id)
+values (%(source)s, %(stream)s, %(suggested_field)s, %(field)s, %(role)s, %(id)s)
+on conflict (source, stream, upstream_field) do update set field = excluded.field, role = excluded.role, drift_id = excluded.drift_id
+
+-- name: forget_alias
+-- Let the next run read upstream's names as they are.
+delete from field_aliases where drift_id = %(id)s
+
+-- name: forget_profile
+-- Begin anew with a stream whose records are others altogether.
+delete from source_profiles where source = %(source)s and stream = %(stream)s
