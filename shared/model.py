@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+SourceName = Literal["coinpaprika", "coingecko", "csv", "rss"]
 SourceType = Literal["api", "csv", "rss"]
 Trigger = Literal["cli", "cron", "api", "backfill", "replay"]
 RunStatus = Literal["queued", "running", "success", "partial", "failed", "refused", "cancelled", "abandoned"]

@@ -1,0 +1,77 @@
+-- What the pages for people show beside what the API has: one statement each, bounded however much there is.
+
+-- name: list_latest_runs
+-- The newest runs of every source, as many as a strip shows; the newest of all are among them.
+select r.*
+from (
+    select unnest(%(sources)s::text[]) collate "C" as source union select source from run_totals union select source from etl_checkpoints
+    union select source from etl_runs where finished_at is null
+) k
+cross join lateral (
+    select id, source, trigger, status, requested_at, started_at, finished_at, duration_seconds::float8 as duration_seconds,
+           records_extracted, records_inserted, records_updated, records_unchanged, records_quarantined, batches,
+           error_type, error_message, resumed_from, host, version,
+           extract(epoch from clock_timestamp() - started_at)::float8 as seconds_since_start
+    from etl_runs where source = k.source order by id desc limit %(limit)s
+) r
+order by r.id desc
+
+-- name: get_board
+-- One row with the rest of the dashboard: checkpoints and leases, budgets of calls, the oldest quarantined record of each source, the database.
+select
+    coalesce((
+        select jsonb_object_agg(source, jsonb_build_object(
+            'position', position, 'records', records_total, 'updated_at', updated_at, 'run_id', run_id,
+            'seconds_since_update', extract(epoch from clock_timestamp() - updated_at),
+            'holder', case when lease_expires_at > clock_timestamp() then holder end,
+            'expired_seconds', case when lease_expires_at <= clock_timestamp() then extract(epoch from clock_timestamp() - lease_expires_at) end))
+        from etl_checkpoints
+    ), '{}') as checkpoints,
+    coalesce((
+        select jsonb_object_agg(source, jsonb_build_object(
+            'calls', calls_per_period, 'seconds', period_seconds,
+            'used', (select count(*) from unnest(calls) c
+                     where c > clock_timestamp() - make_interval(secs => period_seconds) and c <= clock_timestamp())))
+        from etl_rate_limits where calls_per_period is not null
+    ), '{}') as budgets,
+    coalesce((
+        select jsonb_object_agg(s.source, o.entry)
+        from (select unnest(%(sources)s::text[]) collate "C" as source) s
+        cross join lateral (
+            select jsonb_build_object('id', q.id, 'errors', q.errors, 'first_seen_at', q.first_seen_at, 'run_id', q.run_id) as entry
+            from quarantined_records q where q.source = s.source and q.resolved_at is null order by q.id limit 1
+        ) o
+    ), '{}') as quarantine,
+    (select max(name) from schema_migrations) as schema,
+    (select max(version) from data_versions) as data_version,
+    current_setting('server_version') as server,
+    clock_timestamp() as now
+
+-- name: get_run_surroundings
+-- What lies around a run: the finished run of its source before it, and the newest payload it read, with how that begins.
+select
+    (select p.id from etl_runs p where p.source = r.source and p.id < r.id and p.finished_at is not null and p.started_at is not null
+     order by p.id desc limit 1) as previous,
+    (select count(*) from quarantined_records q where q.run_id = r.id) as quarantined,
+    of_run.raw_id, coalesce(p.url, x.url) as url, coalesce(p.fetched_at, x.fetched_at) as fetched_at, x.pruned_at,
+    encode(coalesce(p.sha256, x.sha256), 'hex') as sha256, octet_length(p.body) as body_bytes, substring(p.body for %(head)s) as head
+from etl_runs r
+left join lateral (
+    select coalesce(
+        (select b.raw_id from etl_batches b where b.run_id = r.id order by b.seq desc limit 1),
+        (select q.raw_id from quarantined_records q where q.run_id = r.id order by q.id desc limit 1)
+    ) as raw_id
+) of_run on true
+left join raw_payloads p on p.source_type in ('api', 'csv', 'rss') and p.id = of_run.raw_id
+left join pruned_payloads x on x.id = of_run.raw_id
+where r.id = %(run_id)s
+
+-- name: get_asset
+-- A record by its source and the id upstream gave it, and how far its prices reach.
+select u.*, p.first_at, p.last_at, clock_timestamp() as now
+from unified_data u
+left join lateral (
+    select min(h.observed_at) as first_at, max(h.observed_at) as last_at
+    from price_history h where h.source = u.source and h.external_id = u.external_id
+) p on true
+where u.source = %(source)s and u.external_id = %(external_id)s

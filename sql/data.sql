@@ -1,0 +1,249 @@
+-- unified_data as the API reads it. Blocks named part_… are fragments: web/queries.py puts them together, and a test plans the results.
+
+-- name: list_data_versions
+-- The version of each source's data, which every commit that changes some of it advances.
+select source, source_type, version from data_versions order by source
+
+-- name: list_data_counts
+-- How many records there are of each source, kind and status; with a category, only of that one.
+select source, kind, status, sum(records)::bigint as records
+from data_counts
+where %(category)s::text is null or category = %(category)s
+group by source, kind, status
+having sum(records) > 0
+order by source, kind, status
+
+-- name: bound_count
+-- Bounds for counting: it is given up soon, and no table is read from end to end.
+select set_config('statement_timeout', '300', true), set_config('enable_seqscan', 'off', true)
+
+-- name: bound_export
+-- Bounds for an export, which may take long, but not for ever.
+select set_config('statement_timeout', '900000', true)
+
+-- name: part_where_source
+-- Only sources that have such records at all; the list is never empty.
+u.source = any (%(sources)s)
+
+-- name: part_where_kind
+-- Assets or articles.
+u.kind = %(kind)s
+
+-- name: part_where_category
+-- One category, as it is spelt.
+u.category = %(category)s
+
+-- name: part_where_status
+-- Active or not, written so that the partial index of the inactive ones fits.
+u.status = %(status)s
+
+-- name: part_where_symbol
+-- One symbol in any case. The index over the words finds it, the comparison decides.
+(E'\n' || coalesce(u.symbol, '') || E'\n' || u.name || E'\n') ilike %(symbol_like)s and upper(u.symbol) = upper(%(symbol)s)
+
+-- name: part_where_q
+-- Words in symbol and name, which stand on lines of their own.
+(E'\n' || coalesce(u.symbol, '') || E'\n' || u.name || E'\n') ilike %(q_like)s
+
+-- name: part_where_updated_since
+-- Changed at this moment or later.
+u.updated_at >= %(updated_since)s
+
+-- name: part_where_updated_before
+-- Changed before this moment.
+u.updated_at < %(updated_before)s
+
+-- name: part_where_min_price
+-- At this price or above.
+u.price_usd >= %(min_price)s::numeric
+
+-- name: part_where_max_price
+-- At this price or below.
+u.price_usd <= %(max_price)s::numeric
+
+-- name: part_where_min_market_cap
+-- With this market capitalisation or more.
+u.market_cap_usd >= %(min_market_cap)s::numeric
+
+-- name: part_key_id
+-- The key of `sort=id`.
+u.id
+
+-- name: part_key_updated_at
+-- The key of `sort=updated_at`.
+u.updated_at
+
+-- name: part_key_price_usd
+-- The key of `sort=price_usd`.
+u.price_usd
+
+-- name: part_key_market_cap_usd
+-- The key of `sort=market_cap_usd`.
+u.market_cap_usd
+
+-- name: part_key_rank
+-- The key of `sort=rank`.
+u.rank
+
+-- name: part_key_name
+-- The key of `sort=name`, by code point: the same order on every server.
+u.name collate "C"
+
+-- name: part_branch_up
+-- The records of one source in the order of its index; the planner merges several as each is ordered by itself.
+(select u.id, {key} as key from unified_data u where u.source = {source} and {where} order by {key}, u.id limit {reach})
+
+-- name: part_branch_down
+-- The same, the index read backwards.
+(select u.id, {key} as key from unified_data u where u.source = {source} and {where} order by {key} desc, u.id desc limit {reach})
+
+-- name: part_hits
+-- Few records that the filters leave, found first and sorted then.
+select u.id, {key} as key from (select * from unified_data u where {filters} offset 0) u where {where}
+
+-- name: part_merged_up
+-- What has a key, or what has none, upwards.
+(select f.id, f.key from ({branches}) f order by f.key, f.id limit {reach})
+
+-- name: part_merged_down
+-- What has a key, or what has none, downwards.
+(select f.id, f.key from ({branches}) f order by f.key desc, f.id desc limit {reach})
+
+-- name: part_then
+-- One after the other.
+union all
+
+-- name: part_and
+-- Both.
+and
+
+-- name: part_where_any
+-- No condition.
+true
+
+-- name: part_known_price_usd
+-- Has the key of `sort=price_usd`.
+u.price_usd is not null
+
+-- name: part_unknown_price_usd
+-- Has no key of `sort=price_usd`: last in both directions.
+u.price_usd is null
+
+-- name: part_known_market_cap_usd
+-- Has the key of `sort=market_cap_usd`.
+u.market_cap_usd is not null
+
+-- name: part_unknown_market_cap_usd
+-- Has no key of `sort=market_cap_usd`: last in both directions.
+u.market_cap_usd is null
+
+-- name: part_known_rank
+-- Has the key of `sort=rank`.
+u.rank is not null
+
+-- name: part_unknown_rank
+-- Has no key of `sort=rank`: last in both directions.
+u.rank is null
+
+-- name: part_up_from_id
+-- Behind a place, upwards.
+u.id > %(after_id)s
+
+-- name: part_down_from_id
+-- Behind a place, downwards.
+u.id < %(after_id)s
+
+-- name: part_up_from_updated_at
+-- Behind a place, upwards.
+(u.updated_at, u.id) > (%(after_key)s::timestamptz, %(after_id)s)
+
+-- name: part_down_from_updated_at
+-- Behind a place, downwards.
+(u.updated_at, u.id) < (%(after_key)s::timestamptz, %(after_id)s)
+
+-- name: part_up_from_price_usd
+-- Behind a place, upwards.
+(u.price_usd, u.id) > (%(after_key)s::numeric, %(after_id)s)
+
+-- name: part_down_from_price_usd
+-- Behind a place, downwards.
+(u.price_usd, u.id) < (%(after_key)s::numeric, %(after_id)s)
+
+-- name: part_up_from_market_cap_usd
+-- Behind a place, upwards.
+(u.market_cap_usd, u.id) > (%(after_key)s::numeric, %(after_id)s)
+
+-- name: part_down_from_market_cap_usd
+-- Behind a place, downwards.
+(u.market_cap_usd, u.id) < (%(after_key)s::numeric, %(after_id)s)
+
+-- name: part_up_from_rank
+-- Behind a place, upwards.
+(u.rank, u.id) > (%(after_key)s::integer, %(after_id)s)
+
+-- name: part_down_from_rank
+-- Behind a place, downwards.
+(u.rank, u.id) < (%(after_key)s::integer, %(after_id)s)
+
+-- name: part_up_from_name
+-- Behind a place, upwards.
+(u.name collate "C", u.id) > (%(after_key)s::text, %(after_id)s)
+
+-- name: part_down_from_name
+-- Behind a place, downwards.
+(u.name collate "C", u.id) < (%(after_key)s::text, %(after_id)s)
+
+-- name: part_page
+-- A page as JSON ready to send: the lookups by id come last, so that an offset skips entries of an index.
+-- Limit and offset stand in the text: a prepared statement with a limit it does not know is planned anew each time.
+with found as materialized (
+    select row_number() over () as place, m.id, m.key
+    from (select o.id, o.key from ({ordered}) o limit {more} offset {offset}) m
+)
+select coalesce(string_agg(row_to_json(d)::text, ',' order by f.place) filter (where f.place <= {limit}), '') as body,
+       count(*) as records,
+       (select l.id from found l where l.place = {limit}) as last_id,
+       (select to_json(l.key) #>> '{{}}' from found l where l.place = {limit}) as last_key
+from found f
+join unified_data u on u.id = f.id
+cross join lateral (select {columns}) d
+
+-- name: part_count
+-- How many records the filters leave, counted no further than that it is too many.
+select count(*) as records from (select from unified_data u where {filters} limit %(most)s) counted
+
+-- name: part_estimate
+-- What the planner thinks how many records the filters leave.
+explain (format json) select from unified_data u where {filters}
+
+-- name: part_record
+-- One record as JSON.
+select row_to_json(d)::text as body
+from unified_data u
+cross join lateral (select {columns}) d
+where u.id = %(id)s
+
+-- name: part_export_csv
+-- Every record the filters leave, as CSV.
+copy (select {columns} from unified_data u where {filters}) to stdout (format csv, header)
+
+-- name: part_export_ndjson
+-- Every record the filters leave, a JSON object a line. Delimiter and quote are two characters that JSON never holds bare.
+copy (select row_to_json(d) from unified_data u cross join lateral (select {columns}) d where {filters})
+to stdout (format csv, delimiter E'\x01', quote E'\x02')
+
+-- name: part_column
+-- A column as it is.
+u.{name}
+
+-- name: part_cell_text
+-- A text that no spreadsheet takes for a formula: = + - @, their full-width forms, tab and line ends get an apostrophe in front.
+case when ascii(u.{name}) in (9, 10, 13, 43, 45, 61, 64, 65291, 65293, 65309, 65312) then '''' || u.{name} else u.{name} end as {name}
+
+-- name: part_cell_time
+-- A time as ISO 8601, whatever the session's style.
+to_json(u.{name}) #>> '{{}}' as {name}
+
+-- name: part_cell_list
+-- A list as JSON.
+to_json(u.{name})::text as {name}

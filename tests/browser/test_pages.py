@@ -1,0 +1,86 @@
+"""Every page and state in a real browser: no rule of axe-core broken, nothing refused by the policy, nothing wider than the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.browser.chromium import Browser
+from tests.browser.conftest import Site
+from tests.browser.screenshots import PAGES
+from tests.web.boards import STATES
+from tests.web.conftest import wait_until
+from tests.web.world import add_run
+
+LOOKS = [(wide, dark) for wide in (360, 1600) for dark in (False, True)]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_page_of_every_state_is_accessible_and_fits(
+    browser: Browser, site: Callable[[str], Site], pictures: Path, state: str
+) -> None:
+    shown = site(state)
+    for name, path in {"": "/", "pairs": "/compare-runs", "find": "/search?q=a", **PAGES.get(state, {})}.items():
+        for wide, dark in LOOKS:
+            browser.show(shown.url + path, wide=wide, dark=dark)
+            place = f"{state} {path} {wide} {'dark' if dark else 'light'}"
+            found = [(each["id"], each["nodes"][0]["html"], each["nodes"][0].get("failureSummary")) for each in browser.violations()]
+            assert not found, place
+            assert browser.evaluate("document.documentElement.scrollWidth") <= wide, place
+            assert (
+                browser.evaluate(
+                    "document.fonts.size + performance.getEntriesByType('resource').filter("
+                    "each => !each.name.startsWith(location.origin)).length"
+                )
+                == 0
+            ), place
+            browser.picture(pictures / f"{'-'.join(filter(None, (state, name)))}-{wide}-{'dark' if dark else 'light'}.png")
+    assert [line for line in browser.complaints() if "404" not in line] == []
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_without_scripts_every_state_says_the_same(browser: Browser, site: Callable[[str], Site], state: str) -> None:
+    shown = site(state)
+    browser.show(f"{shown.url}/")
+    told = browser.evaluate("document.title + document.querySelector('h1').innerText")
+    browser.show(f"{shown.url}/", scripts=False)
+    assert browser.evaluate("document.title + document.querySelector('h1').innerText") == told
+    assert browser.evaluate("document.querySelectorAll('meta[http-equiv=refresh]').length") == 1
+    assert browser.evaluate("document.querySelector('a.skip').getAttribute('href')") == "#main"
+
+
+def test_a_hostile_name_is_shown_as_text(browser: Browser, site: Callable[[str], Site]) -> None:
+    shown = site("hostile")
+    browser.complaints()
+    for path in ("/", "/runs/5", "/assets/csv/script", "/search?q=SYM"):
+        browser.show(shown.url + path)
+        assert browser.evaluate("document.querySelectorAll('main script, main img').length") == 0
+        assert "<script>alert(1)</script>" in str(browser.evaluate("document.body.innerText"))
+    assert browser.complaints() == []
+
+
+def test_with_scripts_a_change_is_shown_without_a_reload(browser: Browser, site: Callable[[str], Site]) -> None:
+    shown = site("fresh")
+    browser.show(f"{shown.url}/")
+    browser.evaluate("window.same = true")
+    assert "All 4 sources fresh" in browser.driver.title
+    add_run(shown.conn, "rss", "failed", ago=0, error_message="upstream said no")
+    wait_until(lambda: "rss failed" in browser.driver.title)
+    assert browser.evaluate("window.same") is True
+    assert "upstream said no" in str(browser.evaluate("document.querySelector('main').innerText"))
+
+
+def test_the_keyboard_reaches_the_content_first_and_the_focus_is_seen(browser: Browser, site: Callable[[str], Site]) -> None:
+    shown = site("failed")
+    browser.show(f"{shown.url}/")
+    keyed = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
+    seen = []
+    for _ in range(8):
+        browser.driver.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": "keyDown", **keyed})
+        browser.driver.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": "keyUp", **keyed})
+        seen.append(browser.evaluate("document.activeElement.innerText.trim() || document.activeElement.id"))
+        assert browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert seen[:3] == ["Skip to the content", "Kasparro ETL", "q"]
+    assert seen[7].startswith("Run ")

@@ -1,0 +1,194 @@
+"""What the API does while its database is down, frozen, full, locked, unmigrated, or comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+from flask.testing import FlaskClient
+
+from shared import embedded
+from shared.db import Connection, connect
+from shared.errors import DatabaseError
+from shared.migrations import migrate
+from shared.settings import read_settings
+from web import create_app, errors
+from web.connection import Connection as ReadOnly
+from web.connection import guarded
+from web.db import forget, open_reader, read
+
+READS = ("/runs", "/runs/1", "/stats", "/compare-runs", "/quarantine", "/drift", "/health/ready")
+
+
+@pytest.fixture
+def client_of() -> Iterator[Callable[[str], FlaskClient]]:
+    """Make a client of an app over any address."""
+    made = []
+
+    def make(dsn: str) -> FlaskClient:
+        made.append(create_app(read_settings({}), dsn))
+        return made[-1].test_client()
+
+    yield make
+    for app in made:
+        forget(app.extensions["kasparro"].reader)
+
+
+def assert_unavailable(client: FlaskClient, paths: tuple[str, ...] = READS) -> None:
+    """Every read is refused in one form, and what needs no database goes on."""
+    for path in paths:
+        refused = client.get(path)
+        assert (refused.status_code, refused.mimetype) == (503, "application/problem+json")
+        assert int(refused.headers["Retry-After"]) > 0
+    health = client.get("/health")
+    assert (health.status_code, health.get_json()["status"]) == (503, "unhealthy")
+    assert client.get("/health/live").status_code == 200
+    assert "kasparro_database_up 0.0" in client.get("/metrics").get_data(as_text=True)
+    assert client.get("/observability/metrics/json").get_json()["rate_limiting"] == {}
+
+
+def test_a_database_that_is_not_there_is_a_503(client_of: Callable[[str], FlaskClient]) -> None:
+    assert_unavailable(client_of("postgresql://nobody@127.0.0.1:1/none"))
+
+
+def test_a_host_that_accepts_and_says_nothing_is_a_503_in_time(client_of: Callable[[str], FlaskClient]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client, started = client_of(f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none"), time.monotonic()
+        assert client.get("/health").status_code == 503
+        assert time.monotonic() - started < 5
+        assert_unavailable(client)
+
+
+def test_an_unmigrated_database_is_a_503_that_names_the_command(client_of: Callable[[str], FlaskClient], empty_dsn: str) -> None:
+    client = client_of(empty_dsn)
+    assert "kasparro-etl migrate" in client.get("/runs").get_json()["detail"]
+    health = client.get("/health")
+    assert (health.status_code, health.get_json()["database_connected"]) == (503, True)
+
+
+def test_a_lock_held_for_long_is_a_503_and_no_longer_once_it_is_gone(client: FlaskClient, conn: Connection) -> None:
+    with conn.transaction():
+        conn.execute("lock table etl_runs")
+        refused = client.get("/runs")
+        assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+    assert client.get("/runs").status_code == 200
+
+
+def test_a_role_without_a_connection_left_or_without_rights_is_a_503(
+    client_of: Callable[[str], FlaskClient], conn: Connection, dsn: str
+) -> None:
+    name = f"full_{conn.info.dbname}"
+    conn.execute(f"create role {name} login connection limit 0".encode())
+    try:
+        client = client_of(psycopg.conninfo.make_conninfo(dsn, user=name))
+        assert client.get("/runs").status_code == 503
+        conn.execute(f"alter role {name} connection limit 5".encode())
+        time.sleep(0.6)
+        assert "granted" not in client.get("/runs").get_data(as_text=True)
+        assert client.get("/runs").status_code == 503
+        conn.execute(f"grant select on all tables in schema public to {name}".encode())
+        assert client.get("/runs").status_code == 200
+        forget(client.application.extensions["kasparro"].reader)
+    finally:
+        conn.execute(f"drop owned by {name}".encode())
+        conn.execute(f"drop role {name}".encode())
+
+
+def test_a_connection_that_died_meanwhile_is_replaced_unnoticed(client: FlaskClient, conn: Connection) -> None:
+    assert client.get("/runs").status_code == 200
+    conn.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'kasparro-api' and datname = current_database()"
+    )
+    assert client.get("/runs").status_code == 200
+
+
+def test_a_migration_under_a_prepared_statement_goes_unnoticed(client: FlaskClient, conn: Connection) -> None:
+    for _ in range(8):
+        assert client.get("/drift").status_code == 200
+    conn.execute("alter table schema_drift alter column sample type varchar")
+    assert client.get("/drift").status_code == 200
+
+
+@pytest.mark.parametrize("options", ["", "-c default_transaction_read_only=off"])
+def test_no_read_can_write_even_where_the_options_were_dropped(dsn: str, options: str) -> None:
+    bare = ReadOnly.connect(dsn, autocommit=True, options=options)
+    bare.read_only = True
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), guarded(bare):
+        bare.execute("create table t ()")
+    with guarded(bare):
+        shown = bare.execute("show statement_timeout").fetchone()
+    assert "1400ms" in str(shown)
+    bare.close()
+
+
+def test_an_address_that_asks_for_writing_is_overruled(dsn: str) -> None:
+    reader = open_reader(psycopg.conninfo.make_conninfo(dsn, options="-c default_transaction_read_only=off"))
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        read(reader, lambda conn: conn.execute("create table t ()"))
+    forget(reader)
+
+
+def test_a_frozen_server_is_given_up_and_found_again(dsn: str) -> None:
+    reader = open_reader(dsn)
+    backend = read(reader, lambda conn: conn.info.backend_pid)
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        with pytest.raises(DatabaseError, match="does not answer"):
+            read(reader, lambda conn: conn.execute("select 1"), patience=0.3)
+        with pytest.raises(DatabaseError, match="cannot be reached"):
+            read(reader, lambda conn: conn.execute("select 1"))
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    time.sleep(0.6)
+    assert read(reader, lambda conn: conn.execute("select 1 as n").fetchone()) == {"n": 1}
+    forget(reader)
+
+
+def test_a_burst_of_failures_is_reported_once(client_of: Callable[[str], FlaskClient], capfd: pytest.CaptureFixture[str]) -> None:
+    client = client_of("postgresql://nobody@127.0.0.1:1/none")
+    errors.reported.clear()
+    for _ in range(20):
+        client.get("/runs")
+    told = capfd.readouterr()
+    assert (told.out + told.err).count("database unavailable") == 1
+
+
+def test_a_database_stopped_and_started_under_load(serve: Callable[..., Any], embedded_home: Path) -> None:
+    server = embedded.start(embedded_home)
+    with connect(server.dsn, "tests") as conn:
+        migrate(conn)
+    served = serve(API_DATABASE_URL=server.dsn)
+    url, seen, stop = served.url, [], threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            began = time.monotonic()
+            status = requests.get(f"{url}/runs", timeout=20).status_code
+            seen.append((status, time.monotonic() - began, began))
+
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(ask) for _ in range(8)]
+        time.sleep(0.5)
+        embedded.stop(server)
+        time.sleep(1.5)
+        server = embedded.start(embedded_home)
+        back = time.monotonic()
+        time.sleep(3)
+        stop.set()
+        for each in asking:
+            each.result()
+    assert {status for status, _, _ in seen} == {200, 503}
+    assert max(took for _, took, _ in seen) < 5
+    assert {status for status, _, began in seen if began > back + 2} == {200}
+    assert len(served.lines("database unavailable")) <= 2
+    embedded.stop(server)

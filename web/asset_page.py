@@ -1,0 +1,118 @@
+"""`/assets/{source}/{external_id}`: a record, its prices as a chart and where it came from; `/search`: the way there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+from flask import Blueprint, Response
+from pydantic import Field, ValidationError
+
+from sql import queries
+from web.catalog import current
+from web.charts import Point
+from web.conditional import held
+from web.data import make_page
+from web.data_query import DataQuery
+from web.db import Connection, read, snapshot
+from web.endpoints import Query, endpoint
+from web.errors import Problem, reason_of
+from web.lineage import LineageAnswer, trace
+from web.pages import HTML, page, rendered
+from web.parameters import Text, is_storable
+from web.state import state
+
+blueprint = Blueprint("asset_page", __name__)
+
+Range = Literal["1d", "7d", "30d", "1y", "all"]
+RANGES: dict[str, tuple[str, timedelta, timedelta | None]] = {
+    "1d": ("1 day", timedelta(days=1), None),
+    "7d": ("7 days", timedelta(days=7), timedelta(hours=1)),
+    "30d": ("30 days", timedelta(days=30), timedelta(hours=1)),
+    "1y": ("1 year", timedelta(days=365), timedelta(days=1)),
+    "all": ("all", timedelta.max, None),
+}
+"""What a chart spans, and the buckets it is drawn in; one of a day has every price."""
+POINTS = 1000
+HEAD = 600
+FOUND = 50
+
+
+class AssetQuery(Query):
+    """What to show of a record."""
+
+    range: Range = Field("7d", description="how far back the chart of its prices goes")
+
+
+class SearchQuery(Query):
+    """What to look for."""
+
+    q: Text | None = Field(None, description="text in the symbol or in the name or title, as in /data")
+
+
+@blueprint.get("/assets/<source>/<path:external_id>")
+@page
+@endpoint("A record as a page", query=AssetQuery, produces=(HTML,), errors=(404,))
+def show_asset(query: AssetQuery, source: str, external_id: str) -> Response:
+    """Answer with a record, its prices and its lineage."""
+    which = {"source": source, "external_id": external_id}
+    found = read(state().reader, lambda conn: read_asset(conn, which, query.range)) if is_storable(source + external_id) else None
+    if found is None:
+        raise Problem(404, "no source has such a record: look for it by its name")
+    record, points, lineage, head = found
+    return rendered(
+        "asset.html", record=record, points=points, lineage=lineage, head=head, range=query.range, ranges=RANGES, now=record["now"]
+    )
+
+
+def read_asset(
+    conn: Connection, which: Mapping[str, str], span: Range
+) -> tuple[dict[str, Any], list[Point], LineageAnswer, str | None] | None:
+    """Read a record, its prices and its lineage as of one instant; None when there is no such record."""
+    with snapshot(conn):
+        record = conn.execute(queries["get_asset"], which).fetchone()
+        if record is None:
+            return None
+        lineage = conn.execute(queries["get_lineage"], {"id": record["id"]}).fetchall()[0]
+        points = read_points(conn, which, record, span) if record["first_at"] else []
+    body = lineage["body"]
+    head = bytes(body)[:HEAD].decode("utf-8", "replace") if body is not None else None
+    return record, points, trace(lineage), head
+
+
+def read_points(conn: Connection, which: Mapping[str, str], record: Mapping[str, Any], span: Range) -> list[Point]:
+    """The prices of a range, as /assets/…/history has them: each one of a day, else the last of each bucket with its low and high."""
+    first: datetime = record["first_at"]
+    _, length, bucket = RANGES[span]
+    since = first if span == "all" else max(first, record["now"] - length)
+    until = record["last_at"] + timedelta(microseconds=1)
+    if span == "all":
+        bucket = max(timedelta(hours=1), timedelta(seconds=int((until - first).total_seconds() / (POINTS - 2))))
+    asked = {**which, "from": since, "to": until, "limit": POINTS, "bucket": bucket}
+    found = conn.execute(queries["list_price_buckets" if bucket else "list_prices"], asked).fetchall()[0]
+    return [point(each) for each in json.loads(f"[{found['body']}]", parse_float=Decimal, parse_int=Decimal)]
+
+
+def point(row: Mapping[str, Any]) -> Point:
+    """A price of the history as a point of the chart."""
+    price = row["close"] if "close" in row else row["price_usd"]
+    return Point(datetime.fromisoformat(row["observed_at"]), price, row.get("low", price), row.get("high", price))
+
+
+@blueprint.get("/search")
+@page
+@endpoint("Search records, as a page", query=SearchQuery, produces=(HTML,))
+def search_records(query: SearchQuery) -> Response:
+    """Answer with the records whose symbol, name or title has a text, found as /data finds them."""
+    found, fault = None, ""
+    if query.q:
+        try:
+            asked = DataQuery.model_validate({"q": query.q, "limit": FOUND})
+            body = make_page(current(held().watch), asked, None).rest
+            found = json.loads(b"{" + body, parse_float=Decimal)
+        except ValidationError as error:
+            fault = reason_of(error.errors(include_input=False, include_url=False)[0])
+    return rendered("search.html", q=query.q or "", found=found, fault=fault, shown=FOUND)

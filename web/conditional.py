@@ -1,0 +1,98 @@
+"""Answers that stand as long as the version of the data: kept in the process, named by an ETag, and 304 to who has them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from flask import Response, current_app, g, request
+
+from web.access import latency_ms
+from web.cache import Cache, cached
+from web.catalog import Catalog, Watch, current, version_of
+from web.db import Reader
+from web.endpoints import JSON
+from web.state import state
+
+BYTES = 32 * 1024 * 1024
+VERSION = version("kasparro-etl")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An answer but for its first two members, which are the request's own, and the address of the page that follows."""
+
+    rest: bytes
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a process holds: the way to the database, the newest catalog, the answers made under it."""
+
+    reader: Reader
+    watch: Watch
+    cache: Cache
+
+    def counted(self, catalog: Catalog, query: Any, scope: str, count: Callable[[Catalog, Any], Any]) -> Any:
+        """What a query selects, counted once for all its pages."""
+        known = version_of(catalog, query.source, query.source_type)
+        return cached(self.cache, (scope, known), lambda: (count(catalog, query), len(scope)))
+
+
+def held() -> Held:
+    """What the app that serves this request holds; made on its first request."""
+    made = current_app.extensions.get("kasparro.data")
+    if made is None:
+        reader = state().reader
+        made = current_app.extensions.setdefault("kasparro.data", Held(reader, Watch(reader), Cache(BYTES)))
+    found: Held = made
+    return found
+
+
+def conditional(source: str | None, source_type: str | None, make: Callable[[Catalog], Body]) -> Response:
+    """Answer 304, from the cache, or with what `make` gives. The version is read first: an answer may be newer than it, never older."""
+    catalog = current(held().watch)
+    known = version_of(catalog, source, source_type)
+    tag = etag(known)
+    if request.if_none_match.contains_weak(tag):
+        return named(Response(status=304), tag)
+    key = (request.path, request.query_string, known)
+
+    def sized() -> tuple[Body, int]:
+        body = make(catalog)
+        return body, len(body.rest) + len(request.query_string)
+
+    return answered(cached(held().cache, key, sized), tag)
+
+
+def compared(body: Body) -> Response:
+    """Answer with a body that no version stands for: its ETag is made of what it says."""
+    tag = etag(hashlib.blake2b(body.rest, digest_size=16).hexdigest())
+    return named(Response(status=304), tag) if request.if_none_match.contains_weak(tag) else answered(body, tag)
+
+
+def answered(body: Body, tag: str) -> Response:
+    """Put an answer together: the request's own members, then what is everybody's."""
+    own = f'{{"request_id":{json.dumps(g.request_id)},"api_latency_ms":{latency_ms()},'.encode()
+    response = named(Response(own + body.rest, mimetype=JSON), tag)
+    if body.next:
+        response.headers["Link"] = f'<{body.next}>; rel="next"'
+    return response
+
+
+def etag(known: str) -> str:
+    """Name what this address answers under a version of the data and of the program."""
+    asked = b"\0".join((VERSION.encode(), known.encode(), request.path.encode(), request.query_string))
+    return hashlib.blake2b(asked, digest_size=12).hexdigest()
+
+
+def named(response: Response, tag: str) -> Response:
+    """Put the ETag on, and that it has to be asked about each time."""
+    response.set_etag(tag, weak=True)
+    response.headers["Cache-Control"] = "no-cache"
+    return response

@@ -1,0 +1,117 @@
+"""`GET /health`, `/health/live`, `/health/ready`: how the database and every source stand, within two seconds whatever happens."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any, Literal
+
+from flask import Blueprint, Response
+from pydantic import Field
+
+from shared.errors import DatabaseError, SchemaError
+from shared.model import RunStatus
+from sql import queries
+from web.db import read
+from web.endpoints import Answer, answered, endpoint
+from web.errors import RETRY_AFTER, note_outage
+from web.state import state
+from web.stats import SOURCES
+
+blueprint = Blueprint("health", __name__)
+
+Stand = Literal["idle", "running", "failed", "never_run"]
+PATIENCE = 1.2
+"""Seconds the database has to answer a probe."""
+BROKEN = ("failed", "refused", "abandoned")
+VERSION = version("kasparro-etl")
+
+
+class SourceHealthAnswer(Answer):
+    """How a source stands; only runs by hand, cron and the API count, as in `kasparro-etl status`."""
+
+    source: str
+    state: Stand = Field(description="failed: its last run failed, was refused, or its process is gone")
+    last_success_at: datetime | None
+    last_run_status: RunStatus | None
+    lag_seconds: float | None = Field(description="how long ago the last success was")
+    stale: bool = Field(description="it ran, but not with success for two ETL_INTERVAL_MINUTES")
+
+
+class HealthAnswer(Answer):
+    """unhealthy: the database does not answer or is not migrated. degraded: a source failed or is stale. healthy otherwise."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    database_connected: bool
+    etl_status: Stand | None = Field(description="running if any source is, else failed if any is; null when the database does not say")
+    sources: list[SourceHealthAnswer]
+    version: str
+
+
+class AliveAnswer(Answer):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class ReadyAnswer(Answer):
+    """The database answers and is migrated."""
+
+    status: Literal["ready"] = "ready"
+
+
+@blueprint.get("/health")
+@endpoint("How the database and every source stand", answer=HealthAnswer)
+def get_health() -> Response:
+    """Answer how everything stands: 200 when healthy or degraded, 503 when unhealthy."""
+    try:
+        sources = found_health()
+    except (DatabaseError, SchemaError) as error:
+        note_outage(error)
+        connected = isinstance(error, SchemaError)
+        bad = HealthAnswer(status="unhealthy", database_connected=connected, etl_status=None, sources=[], version=VERSION)
+        response = answered(bad, 503)
+        response.headers["Retry-After"] = str(RETRY_AFTER)
+    else:
+        states = {source.state for source in sources}
+        overall: Stand = next((each for each in ("running", "failed", "idle") if each in states), "never_run")
+        degraded = "failed" in states or any(source.stale for source in sources)
+        response = answered(
+            HealthAnswer(
+                status="degraded" if degraded else "healthy", database_connected=True, etl_status=overall, sources=sources, version=VERSION
+            )
+        )
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@blueprint.get("/health/live")
+@endpoint("Whether the process answers", answer=AliveAnswer)
+def get_alive() -> Response:
+    """Answer without a look at the database."""
+    return answered(AliveAnswer())
+
+
+@blueprint.get("/health/ready")
+@endpoint("Whether requests can be served: the database answers and is migrated", answer=ReadyAnswer)
+def get_ready() -> Response:
+    """Answer 200, or 503 as any other endpoint would."""
+    found_health()
+    return answered(ReadyAnswer())
+
+
+def found_health() -> list[SourceHealthAnswer]:
+    """Read how every source stands. Raises DatabaseError, SchemaError."""
+    lines = read(state().reader, lambda conn: conn.execute(queries["list_source_health"], {"sources": SOURCES}).fetchall(), PATIENCE)
+    late = 2 * 60 * state().settings.etl_interval_minutes
+    return [SourceHealthAnswer.model_validate(line | judged(line, late)) for line in lines]
+
+
+def judged(line: dict[str, Any], late: float) -> dict[str, Any]:
+    """The state of a source, and whether it is stale."""
+    last, lag = line["last_run_status"], line["lag_seconds"]
+    if last is None or (last == "cancelled" and lag is None):
+        return {"state": "never_run", "stale": False}
+    broken = last in BROKEN or line["stalled"]
+    stand = "failed" if broken else "running" if last == "running" else "idle"
+    return {"state": stand, "stale": lag > late if lag is not None else last != "running"}
