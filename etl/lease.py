@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
+from typing import Any
 
 from etl.errors import Fenced, Locked
 from etl.position import Pending, Position, read_position
@@ -46,6 +47,7 @@ class Run:
     """A run that holds the lease of its source. `epoch` and `seq` are its proof: without both, nothing is written.
 
     `records` counts what it had committed when the lease was taken, `resumed_from` is the run it continues.
+    `replay`: it loads what was stored before, so it leaves the position alone and never puts an older state over a newer.
     """
 
     id: int
@@ -55,24 +57,29 @@ class Run:
     position: Position
     resumed_from: int | None = None
     records: int = 0
+    replay: bool = False
+
+
+ATTEMPTS = 10
+"""Tries of one queued request, when its worker dies every time."""
 
 
 @driver_errors_named()
-def begin_run(conn: Connection, source: str, trigger: Trigger) -> Run:
+def begin_run(conn: Connection, source: str, trigger: Trigger, *, queued: bool = False) -> Run:
     """Take the lease of a source and open a run; a run that a dead holder left open is closed as abandoned first.
 
-    Raises Locked when another run holds the source.
+    With `queued` the run is one that waits in the queue. Raises Locked when another run holds the source, or nothing waits.
     """
     with suppress(LockTimeout):
-        return open_run(conn, source, trigger)
+        return open_run(conn, source, trigger, queued)
     conn.execute(queries["end_sleeper"], {"source": source})
     try:
-        return open_run(conn, source, trigger)
+        return open_run(conn, source, trigger, queued)
     except LockTimeout:
         raise Locked(f"another run is in the middle of a batch of {source}, or was stopped there: try later") from None
 
 
-def open_run(conn: Connection, source: str, trigger: Trigger) -> Run:
+def open_run(conn: Connection, source: str, trigger: Trigger, queued: bool) -> Run:
     """The one transaction that takes the lease and opens the run. A holder that sleeps inside a batch is not waited for long."""
     holder = f"{socket.gethostname()} pid {os.getpid()}"
     with conn.transaction():
@@ -85,11 +92,20 @@ def open_run(conn: Connection, source: str, trigger: Trigger) -> Run:
         position = read_position(taken["position"])
         resumed_from = taken["previous_run_id"] if abandoned or position.pending else None
         facts = {"source": source, "trigger": trigger, "epoch": taken["epoch"], "resumed_from": resumed_from}
-        host = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("kasparro-etl")}
-        opened = fetch_one(conn, queries["begin_run"], facts | host)
+        facts |= {"host": socket.gethostname(), "pid": os.getpid(), "version": version("kasparro-etl")}
+        opened = take_queued(conn, taken["previous_run_id"], facts) if queued else fetch_one(conn, queries["begin_run"], facts)
         assert opened
         conn.execute(queries["hold_lease"], {"source": source, "run_id": opened["id"], "epoch": taken["epoch"]})
-    return Run(opened["id"], source, taken["epoch"], taken["seq"], position, resumed_from)
+    return Run(opened["id"], source, taken["epoch"], taken["seq"], position, opened["resumed_from"], replay=trigger == "replay")
+
+
+def take_queued(conn: Connection, previous: int | None, facts: dict[str, Any]) -> dict[str, Any]:
+    """Open the run of a request: first of the one that a worker left unfinished, then of the oldest that waits. Raises Locked."""
+    again = fetch_one(conn, queries["begin_again"], facts | {"previous": previous, "attempts": ATTEMPTS})
+    opened = again or fetch_one(conn, queries["begin_queued"], facts)
+    if not opened:
+        raise Locked(f"another worker took what was queued for {facts['source']}")
+    return opened
 
 
 def backend(conn: Connection) -> int | None:
@@ -120,9 +136,8 @@ def retake_run(conn: Connection, run: Run) -> Run:
         going = fetch_one(conn, queries["retake_run"], {"run_id": run.id, "epoch": taken["epoch"]}) if taken else None
         if not taken or not going:
             raise Fenced(f"the lease of {run.source} was taken over: this run writes nothing more")
-    return Run(
-        run.id, run.source, taken["epoch"], taken["seq"], read_position(taken["position"]), run.resumed_from, going["records_extracted"]
-    )
+    position, records = read_position(taken["position"]), going["records_extracted"]
+    return replace(run, epoch=taken["epoch"], seq=taken["seq"], position=position, records=records)
 
 
 @driver_errors_named()

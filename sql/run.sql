@@ -4,14 +4,14 @@
 -- Open a run that writes under the given epoch.
 insert into etl_runs (source, trigger, status, started_at, resumed_from, epoch, host, pid, version)
 values (%(source)s, %(trigger)s, 'running', clock_timestamp(), %(resumed_from)s, %(epoch)s, %(host)s, %(pid)s, %(version)s)
-returning id
+returning id, resumed_from
 
 -- name: abandon_run
 -- Close the run that a dead or expired holder left open. Safe: only the process that has just raised the epoch calls it.
 update etl_runs
 set status = 'abandoned', finished_at = clock_timestamp(),
     error_type = 'Abandoned', error_message = 'its process went away: the next run went on where it stopped'
-where source = %(source)s and status = 'running' and trigger in ('cli', 'cron', 'api')
+where source = %(source)s and status = 'running' and trigger in ('cli', 'cron', 'api', 'replay')
 returning id
 
 -- name: count_run
@@ -75,3 +75,15 @@ left join lateral (
     where r.source = s.source and r.trigger in ('cli', 'cron', 'api') and r.status in ('success', 'partial') order by r.id desc limit 1
 ) good on true
 order by s.place
+
+-- name: list_runs
+-- A page of runs, newest first; each filter counts only when it is given.
+select id, source, trigger, status, started_at, finished_at, duration_seconds::float8 as duration_seconds,
+       records_extracted, records_inserted, records_updated, records_unchanged, records_quarantined,
+       error_type, error_message, resumed_from, host, version
+from etl_runs
+where (%(source)s::text is null or source = %(source)s)
+  and (%(status)s::text is null or status = %(status)s)
+  and (%(before)s::bigint is null or id < %(before)s)
+order by id desc
+limit %(more)s
