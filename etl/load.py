@@ -95,9 +95,9 @@ def refuse(conn: Connection, source: Source, run: Run, batch: Batch) -> Counts:
 
 
 def advance(conn: Connection, run: Run, batch: Batch) -> int:
-    """Fence, move the checkpoint and renew the lease in one statement."""
-    params = {"source": run.source, "epoch": run.epoch, "seq": run.seq, "ttl": TTL, "records": batch.size}
-    row = fetch_one(conn, queries["advance_checkpoint"], params | {"position": write_position(batch.after)})
+    """Fence, move the checkpoint and renew the lease in one statement; a replay leaves the position where it is."""
+    params = {"source": run.source, "epoch": run.epoch, "seq": run.seq, "ttl": TTL, "records": 0 if run.replay else batch.size}
+    row = fetch_one(conn, queries["advance_checkpoint"], params | {"position": None if run.replay else write_position(batch.after)})
     if not row:
         raise Fenced(f"the lease of {run.source} was taken over: this run writes nothing more")
     return int(row["seq"])
@@ -122,10 +122,15 @@ def write_rows(conn: Connection, source: Source, run: Run, batch: Batch, raw_id:
     conn.execute(queries["create_staging"])
     with conn.cursor() as cursor, cursor.copy(queries["stage_records"]) as copy:
         copy.write(staged(batch.validated.accepted))
-    params = {"source": source.name, "source_type": source.type, "run_id": run.id, "raw_id": raw_id, "fetched_at": batch.payload.fetched_at}
-    conn.execute(queries["upsert_price_history"], params)
+    params = {"source": source.name, "source_type": source.type, "run_id": run.id, "raw_id": raw_id, "replay": run.replay}
+    params |= {"fetched_at": batch.payload.fetched_at}
+    months = fetch_one(conn, queries["ensure_price_months"], params)
+    if months and months["low"]:
+        conn.execute(queries["upsert_replayed_prices" if run.replay else "upsert_price_history"], params | months)
+    if run.replay:
+        conn.execute(queries["forget_outdated"], params)
     row = fetch_one(conn, queries["upsert_unified"], params)
-    conn.execute(queries["resolve_arrived"], params)
+    conn.execute(queries["resolve_replayed" if run.replay else "resolve_arrived"], params)
     assert row
     return int(row["inserted"]), int(row["updated"])
 
@@ -148,7 +153,7 @@ def quarantine(conn: Connection, source: Source, run: Run, batch: Batch, raw_id:
     excerpts = source.excerpts(batch.payload, [bad.position for bad in rejected])
     with conn.cursor() as cursor:
         entries = [entry(run, raw_id, bad, excerpts[bad.position]) for bad in rejected]
-        cursor.executemany(queries["quarantine_record"], entries)
+        cursor.executemany(queries["quarantine_replayed" if run.replay else "quarantine_record"], entries)
 
 
 def entry(run: Run, raw_id: int, bad: Rejected, record: bytes) -> dict[str, Any]:
