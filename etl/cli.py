@@ -1,50 +1,75 @@
-"""The command group, and the one table from errors to exit codes."""
+"""The command group: each command's module is imported only when it is the one asked for, so that the first word comes at once."""
 
 from __future__ import annotations
 
 import io
 import sys
+from importlib import import_module
+from typing import Any
 
 import click
 
-from etl.commands.migrate import migrate
-from etl.commands.quarantine import quarantine
-from etl.commands.run import run
-from etl.commands.sources import sources
-from etl.commands.status import status
-from etl.errors import Locked, SourceError, Stopped
-from shared.errors import DatabaseError, KasparroError, SchemaError, SettingsError
+from etl.exit_codes import exit_code
+from etl.terminal import announce, wipe
+from shared.errors import KasparroError
 
-EPILOG = """\b
-Exit codes
-  0    all succeeded; nothing new is success
-  1    a bug: the traceback is in the log, other sources still ran
-  2    usage or configuration
-  3    some source failed or was refused; what was committed stays
-  4    database unreachable, or its schema is not migrated
-  5    every source asked for is locked by another run
-  130  stopped by SIGINT, 143 by SIGTERM, after a clean end of the batch"""
+__all__ = ["cli", "exit_code", "main"]
 
-EXIT_CODES: tuple[tuple[type[KasparroError], int], ...] = (
-    (SettingsError, 2),
-    (SourceError, 3),
-    (DatabaseError, 4),
-    (SchemaError, 4),
-    (Locked, 5),
+COMMANDS: dict[str, str] = {
+    "run": "Load what is new, from some or all sources.",
+    "backfill": "Load the history of a past range, or of files.",
+    "replay": "Load again from the stored payloads, or compare with them.",
+    "status": "Show how every source stands.",
+    "runs": "List runs, show one, compare two.",
+    "checkpoints": "Show where sources stand, or start one anew.",
+    "quarantine": "Look at records that did not validate, and try them again.",
+    "drift": "Look at changes of upstreams' fields, and accept them.",
+    "sources": "List the sources and what they read.",
+    "worker": "Execute the runs that the API queued.",
+    "schedule": "Run a crontab in the foreground: cron for containers.",
+    "migrate": "Bring the database to the schema of this version.",
+    "doctor": "Check what a run depends on, and say how to mend it.",
+    "prune": "Delete old raw payloads.",
+    "completion": "Print the completion script of a shell.",
+    "help": "Show the help of a command, or `help exit-codes`.",
+}
+"""Every command with its line in the list; it is the object of that name in the module of that name in etl.commands."""
+SILENT = {"help", "completion", "--help", "-h", "--quiet", "--json"}
+
+
+class Commands(click.Group):
+    """A group that knows its commands by name before it imports them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order in which people need them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; meanwhile a person at a terminal sees that something is under way."""
+        if cmd_name not in COMMANDS:
+            return None
+        if not ctx.resilient_parsing and SILENT.isdisjoint(sys.argv):
+            announce(f"kasparro-etl {cmd_name}: starting")
+        found: Any = getattr(import_module(f"etl.commands.{cmd_name}"), cmd_name)
+        return found if isinstance(found, click.Command) else None
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them; the two options stand in the usage line."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=Commands,
+    options_metavar="[--version] [-h|--help]",
+    epilog="Start with: kasparro-etl run --source all",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
-
-
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="kasparro-etl", prog_name="kasparro-etl")
 def cli() -> None:
-    """Extract crypto prices and news, validate them, load them into Postgres.
-
-    Settings come from the environment; `.env.example` lists them. Without DATABASE_URL an embedded Postgres is used.
+    """Crypto prices and news into Postgres. Settings come from the environment, see .env.example;
+    without DATABASE_URL an embedded Postgres is used.
     """
-
-
-for command in (run, status, sources, quarantine, migrate):
-    cli.add_command(command)
 
 
 def main() -> None:
@@ -53,19 +78,15 @@ def main() -> None:
     try:
         sys.exit(cli(standalone_mode=False))
     except click.ClickException as error:
+        wipe()
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
+        wipe()
         click.echo("kasparro-etl: stopped at once: what was committed is safe, run the same command again to go on", err=True)
         sys.exit(130)
     except KasparroError as error:
+        wipe()
         for problem in str(error).splitlines():
             click.echo(f"kasparro-etl: {problem}", err=True)
         sys.exit(exit_code(error))
-
-
-def exit_code(error: KasparroError) -> int:
-    """The exit code of an expected failure; of one that nobody foresaw, that of a bug."""
-    if isinstance(error, Stopped):
-        return 128 + error.signal
-    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)

@@ -32,7 +32,7 @@ PASSING = ("08", "25P03", "40001", "40P01", "53300", "55P03", "57")
 ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 """A server that is gone without a word is noticed within half a minute."""
 
-UNREACHABLE = "database unreachable: {}: check that it runs and that DATABASE_URL names it"
+UNREACHABLE = "database unreachable: {}: check that it runs, has a connection to spare, and that DATABASE_URL names it"
 LOST = "database connection lost: {}: what was committed is safe, run the same command again to go on"
 LockTimeout = psycopg.errors.LockNotAvailable
 GAVE_UP = "the database gave up on a statement: {}: what was committed is safe, run the same command again to go on"
@@ -103,6 +103,18 @@ def driver_errors_named() -> Iterator[None]:
     except (*Lost, psycopg.errors.InsufficientPrivilege) as error:
         state = getattr(error, "sqlstate", None)
         raise DatabaseError((GAVE_UP if state else LOST).format(one_line(error)), passing=not state or state.startswith(PASSING)) from error
+
+
+@contextmanager
+def one_moment(conn: Connection) -> Iterator[None]:
+    """Open a transaction that sees the database as of one moment, and undo it at the end."""
+    conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    try:
+        with conn.transaction(force_rollback=True):
+            yield
+    finally:
+        with suppress(psycopg.Error):
+            conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
 
 
 def fetch_one(conn: Connection, query: bytes, params: dict[str, Any] | None = None) -> DictRow | None:

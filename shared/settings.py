@@ -47,6 +47,20 @@ def read_url(value: str) -> str:
     return read_address(value).rstrip("/")
 
 
+def read_host(value: str) -> str:
+    """Accept the name or the numeric address of a host, alone. Raises ValueError on anything else."""
+    if not re.fullmatch(r"[A-Za-z0-9._:-]+", value):
+        raise ValueError("expected hosts without scheme, port and path, for example feeds.lan,10.0.0.7")
+    return value.lower()
+
+
+def read_origin(value: str) -> str:
+    """Accept the origin of a page as browsers send it. Raises ValueError on anything else, `*` too."""
+    if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?", value):
+        raise ValueError("expected origins such as https://app.example, without a path")
+    return value
+
+
 def read_list(value: Any) -> Any:
     """Split a comma-separated text into its parts, blanks left out. Raises ValueError when nothing is left."""
     if not isinstance(value, str):
@@ -71,6 +85,8 @@ Rate = Annotated[RateLimit | None, BeforeValidator(read_rate)]
 Url = Annotated[str, BeforeValidator(read_url)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(read_list)]
 Urls = Annotated[tuple[Annotated[str, BeforeValidator(read_address)], ...], BeforeValidator(read_list)]
+Hosts = Annotated[tuple[Annotated[str, BeforeValidator(read_host)], ...], BeforeValidator(read_list)]
+Origins = Annotated[tuple[Annotated[str, BeforeValidator(read_origin)], ...], BeforeValidator(read_list)]
 Dsn = Annotated[SecretStr, BeforeValidator(read_dsn)]
 SecretUrl = Annotated[SecretStr, BeforeValidator(read_url)]
 
@@ -95,6 +111,7 @@ class Settings(BaseModel):
     rss_feed_urls: Urls = ("https://cointelegraph.com/rss",)
     etl_batch_size: int = Field(default=5000, ge=1, le=100_000)
     etl_max_invalid_ratio: float = Field(default=0.2, ge=0, le=1)
+    etl_allowed_hosts: Hosts | None = None
     etl_drift_policy: Literal["warn", "quarantine", "freeze"] = "warn"
     etl_fail_after_n_records: int | None = Field(default=None, ge=0)
     chaos_mode: bool = False
@@ -102,6 +119,8 @@ class Settings(BaseModel):
     etl_interval_minutes: int = Field(default=360, ge=1)
     api_key: SecretStr | None = None
     api_rate_limit: Rate = None
+    api_trusted_proxies: int = Field(default=0, ge=0, le=10)
+    api_cors_origins: Origins | None = None
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -138,6 +157,13 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if problems:
         raise SettingsError(list(dict.fromkeys(problems)))
     return settings
+
+
+def secret_files(environ: Mapping[str, str] | None = None) -> dict[str, Path]:
+    """The files that settings are taken from, by the name of the setting."""
+    environ = os.environ if environ is None else environ
+    names = [field.upper() for field in Settings.model_fields]
+    return {name: Path(environ[f"{name}_FILE"]) for name in names if environ.get(f"{name}_FILE") and not environ.get(name, "").strip()}
 
 
 def explain(error: Any) -> str:

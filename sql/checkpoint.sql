@@ -44,8 +44,10 @@ update etl_checkpoints set run_id = %(run_id)s where source = %(source)s and epo
 -- name: advance_checkpoint
 -- The first statement of every batch: fence, move the position, renew the lease. No row: the lease was taken over, write nothing.
 -- The row stays locked to the end of the transaction, so no takeover fits between the check and the commit.
+-- Without a position the batch is a replay's, which leaves the source where it stands.
 update etl_checkpoints
-set seq = seq + 1, position = %(position)s, records_total = records_total + %(records)s, updated_at = clock_timestamp(),
+set seq = seq + 1, position = coalesce(%(position)s::jsonb, position), records_total = records_total + %(records)s,
+    updated_at = case when %(position)s::jsonb is null then updated_at else clock_timestamp() end,
     lease_expires_at = clock_timestamp() + make_interval(secs => %(ttl)s)
 where source = %(source)s and epoch = %(epoch)s and seq = %(seq)s
 returning seq

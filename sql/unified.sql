@@ -30,6 +30,7 @@ copy staged_records from stdin (format csv)
 -- so that the outcome does not depend on how a payload was cut into batches; a record without a date proves nothing older and always
 -- counts, under the greatest date known. The lateral look-up keeps the plan one index probe a record,
 -- whatever the planner thinks of a table without statistics. Keys are sorted, so two writers cannot deadlock.
+-- What is replayed proves nothing of whether an asset is still active.
 with newest as (
     select distinct on (s.external_id) s.*
     from (
@@ -51,7 +52,7 @@ with newest as (
     where t.id is null
        or ((n.source_updated_at is null or t.source_updated_at is null or n.newest_at >= t.source_updated_at or t.ahead)
            and (n.kind, n.symbol, n.name, n.category, n.price_usd, n.market_cap_usd, n.volume_24h_usd, n.percent_change_24h,
-                n.rank, n.url, n.tags, d.dated, 'active')
+                n.rank, n.url, n.tags, d.dated, case when %(replay)s::boolean then t.status else 'active' end)
                is distinct from
                (t.kind, t.symbol, t.name, t.category, t.price_usd, t.market_cap_usd, t.volume_24h_usd, t.percent_change_24h,
                 t.rank, t.url, t.tags, t.source_updated_at, t.status))
@@ -67,7 +68,7 @@ with newest as (
         price_usd = excluded.price_usd, market_cap_usd = excluded.market_cap_usd, volume_24h_usd = excluded.volume_24h_usd,
         percent_change_24h = excluded.percent_change_24h, rank = excluded.rank, url = excluded.url, tags = excluded.tags,
         source_updated_at = coalesce(excluded.source_updated_at, t.source_updated_at), updated_at = clock_timestamp(),
-        status = 'active', raw_id = excluded.raw_id, raw_position = excluded.raw_position, run_id = excluded.run_id
+        status = case when %(replay)s::boolean then t.status else 'active' end, raw_id = excluded.raw_id, raw_position = excluded.raw_position, run_id = excluded.run_id
     returning xmax = 0 as inserted
 )
 select count(*) filter (where inserted) as inserted, count(*) filter (where not inserted) as updated from written

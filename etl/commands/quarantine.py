@@ -41,7 +41,11 @@ def quarantine() -> None:
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Newest first.")
 @JSON
 def list_entries(source: str | None, everything: bool, limit: int, as_json: bool) -> None:
-    """List open entries: where, what, why, how often."""
+    """List open entries: where, what, why, how often.
+
+    \b
+    Example:  kasparro-etl quarantine list --source csv
+    """
     with session() as (_, link):
         rows = link.conn.execute(queries["list_quarantined"], {"source": source, "all": everything, "limit": limit}).fetchall()
     if as_json:
@@ -75,7 +79,11 @@ def why(row: dict[str, Any]) -> str:
 @click.argument("number", metavar="ID", type=int)
 @JSON
 def show(number: int, as_json: bool) -> None:
-    """Show one entry with the record as upstream sent it."""
+    """Show one entry with the record as upstream sent it.
+
+    \b
+    Example:  kasparro-etl quarantine show 1
+    """
     with session() as (_, link):
         row = fetch_one(link.conn, queries["get_quarantined"], {"id": number})
     if not row:
@@ -94,7 +102,11 @@ def show(number: int, as_json: bool) -> None:
 @JSON
 @click.pass_context
 def retry(ctx: click.Context, /, numbers: tuple[int, ...], source: str | None, as_json: bool) -> None:
-    """Validate entries again with the code of today; what passes is loaded. Exits 3 when some still do not."""
+    """Validate entries again with the code of today; what passes is loaded. Exits 3 when some still do not.
+
+    \b
+    Example:  kasparro-etl quarantine retry --source csv
+    """
     with on_signals() as stop, session() as (_, link):
         told = [(name, retry_all(link.conn, SOURCES[name], stop, numbers)) for name in SOURCES if source in (None, name)]
     for name, counts in told:
@@ -110,7 +122,11 @@ def retry(ctx: click.Context, /, numbers: tuple[int, ...], source: str | None, a
 @SOURCE
 @click.option("--all", "everything", is_flag=True, help="Resolved entries too.")
 def export(source: str | None, everything: bool) -> None:
-    """Write entries with their records to stdout, one JSON object a line; bytes that are no UTF-8 as backslash escapes."""
+    """Write entries with their records to stdout, one JSON object a line; bytes that are no UTF-8 as backslash escapes.
+
+    \b
+    Example:  kasparro-etl quarantine export > quarantined.ndjson
+    """
     with session() as (_, link):
         rows = link.conn.execute(queries["list_quarantined"], {"source": source, "all": everything, "limit": 1_000_000}).fetchall()
         for row in rows:

@@ -1,0 +1,171 @@
+"""`kasparro-etl runs`: what ran, one run in full, two runs side by side."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import click
+
+from etl.commands.session import session
+from etl.report import one_object
+from etl.sources import SOURCES
+from etl.table import table
+from shared.anomalies import COMPARED, LAST, difference, find_anomalies
+from shared.db import Connection, fetch_one
+from shared.model import RunStatus
+from sql import queries
+
+JSON = click.option("--json", "as_json", is_flag=True, help="One object a line.")
+HEAD = ("ID", "SOURCE", "STATUS", "STARTED (UTC)", "SECONDS", "SEEN", "NEW", "UPDATED", "SAME", "QUARANTINED", "TRIGGER", "ERROR")
+COUNTS = ("records_extracted", "records_inserted", "records_updated", "records_unchanged", "records_quarantined")
+BATCHES = 20
+"""Batches of a run that are shown; `--json` has as many as --batches asks for."""
+UNKNOWN = "there is no run {}: see kasparro-etl runs list"
+
+
+@click.group()
+def runs() -> None:
+    """List runs, show one, compare two.
+
+    \b
+    Examples:
+      kasparro-etl runs list --source csv --status failed
+      kasparro-etl runs show 1
+      kasparro-etl runs compare 1 2
+    """
+
+
+@runs.command("list")
+@click.option("--source", type=click.Choice(list(SOURCES)), help="Only of this source.")
+@click.option("--status", type=click.Choice(list(get_args(RunStatus))), metavar="STATUS", help="Only success, partial, failed …")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=20, metavar="N", help="Newest first; 20 without it.")
+@JSON
+def list_runs(source: str | None, status: str | None, limit: int, as_json: bool) -> None:
+    """List runs, newest first.
+
+    \b
+    Example:  kasparro-etl runs list --status failed --limit 5
+    """
+    wanted = {"source": source, "status": status, "before": None, "more": limit}
+    with session() as (_, link):
+        rows = link.conn.execute(queries["list_runs"], wanted).fetchall()
+    if as_json:
+        for row in rows:
+            click.echo(one_object(row))
+        return
+    if not rows:
+        click.echo("no run fits", err=True)
+        return
+    click.echo(table(HEAD, [cells(row) for row in rows]))
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """One run as a line of the table."""
+    counts = [f"{row[name]:,}" for name in COUNTS]
+    seconds = f"{row['duration_seconds']:.1f}" if row["duration_seconds"] is not None else "-"
+    return [
+        str(row["id"]),
+        row["source"],
+        row["status"],
+        moment(row["started_at"]),
+        seconds,
+        *counts,
+        row["trigger"],
+        row["error_message"] or "-",
+    ]
+
+
+def moment(at: datetime | None) -> str:
+    """A time to the second, in UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else "-"
+
+
+@runs.command()
+@click.argument("number", metavar="ID", type=int)
+@click.option(
+    "--batches", "shown", type=click.IntRange(0, 100_000), default=BATCHES, metavar="N", help="Newest batches to show; 20 without it."
+)
+@JSON
+def show(number: int, shown: int, as_json: bool) -> None:
+    """Show one run: counts, errors, what it continued, its batches.
+
+    \b
+    Example:  kasparro-etl runs show 1
+    """
+    with session() as (_, link):
+        row = fetch_one(link.conn, queries["get_run_facts"], {"run_id": number})
+        found = link.conn.execute(queries["list_batches_of_run"], {"run_id": number, "limit": shown}).fetchall()
+    if not row:
+        raise click.UsageError(UNKNOWN.format(number))
+    if as_json:
+        click.echo(one_object({**row, "latest_batches": found}))
+        return
+    for name, value in row.items():
+        if value is not None:
+            click.echo(f"{name:<20} {written(value)}")
+    if found:
+        head = ("BATCH", "COMMITTED (UTC)", "PAYLOAD", "RECORDS", "NEW", "UPDATED", "SAME", "QUARANTINED", "FROM")
+        click.echo("\n" + table(head, [batch(one) for one in found]))
+
+
+def written(value: Any) -> str:
+    """A value of a run for a person."""
+    if isinstance(value, datetime):
+        return moment(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def batch(row: dict[str, Any]) -> list[str]:
+    """One batch as a line of the table."""
+    counts = [f"{row[name]:,}" for name in ("inserted", "updated", "unchanged", "quarantined")]
+    place = f"{row['first_position'] + 1}-{row['next_position']}" if row["next_position"] > row["first_position"] else "none"
+    source = "-" if row["url"] is None else f"{row['url']}{' (pruned)' if row['pruned'] else ''}"
+    return [str(row["seq"]), moment(row["committed_at"]), str(row["raw_id"]), place, *counts, source]
+
+
+@runs.command()
+@click.argument("first", metavar="A", type=int)
+@click.argument("second", metavar="B", type=int)
+@JSON
+def compare(first: int, second: int, as_json: bool) -> None:
+    """Compare two runs: every count and the time they took, and what is unusual about either.
+
+    \b
+    Example:  kasparro-etl runs compare 1 2
+    """
+    with session() as (_, link):
+        found = {row["id"]: row for row in link.conn.execute(queries["list_runs_by_id"], {"ids": [first, second]}).fetchall()}
+        for number in (first, second):
+            if number not in found:
+                raise click.UsageError(UNKNOWN.format(number))
+        pair = found[first], found[second]
+        anomalies = [told for row in pair if row["finished_at"] for told in find_anomalies(row, usual(link.conn, row))]
+    differences = {name: difference(pair[0][name], pair[1][name]) for name in COMPARED}
+    if as_json:
+        told = [{name: getattr(one, name) for name in one.__slots__} for one in anomalies]
+        click.echo(one_object({"a": pair[0], "b": pair[1], "differences": differences, "anomalies": told}))
+        return
+    lines = [
+        [name, figure(pair[0][name]), figure(pair[1][name]), signed(gap["absolute"]), signed(gap["percent"], "%")]
+        for name, gap in differences.items()
+    ]
+    click.echo(table((f"{pair[0]['source']}, {pair[1]['source']}", f"RUN {first}", f"RUN {second}", "MORE", "PER CENT"), lines))
+    for anomaly in anomalies:
+        click.echo(f"! run {anomaly.run_id}: {anomaly.message}")
+
+
+def usual(conn: Connection, row: dict[str, Any]) -> dict[str, Any]:
+    """What runs of the same source before this one were like."""
+    wanted = {"source": row["source"], "run_id": row["id"], "trigger": row["trigger"], "last": LAST}
+    return fetch_one(conn, queries["get_usual_run"], wanted) or {}
+
+
+def figure(value: float | None) -> str:
+    """A count, or seconds."""
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+
+
+def signed(value: float | None, unit: str = "") -> str:
+    """A difference with its sign."""
+    return "-" if value is None else f"{value:+,g}{unit}"

@@ -1,0 +1,145 @@
+"""Cron for containers: fires the lines of a crontab in the foreground, as whoever it runs as, its jobs' output on standard output."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import FrameType
+
+import structlog
+
+from etl.crontab import Job, firings, shortest_gap
+
+log = structlog.get_logger()
+
+TICK = 1.0
+"""Seconds between two looks at jobs that run, and at the clock: one that jumps is noticed."""
+SHARE = 0.1
+"""The most of the time between two firings that a random delay may take."""
+PATIENCE = 9.0
+"""Seconds a job may take to stop; `run` takes eight at the most, and platforms kill after ten."""
+
+
+@dataclass(slots=True)
+class Line:
+    """A job, when it is next due, up to how much later it fires, and its process as long as it runs."""
+
+    job: Job
+    due: Iterator[datetime]
+    delay: timedelta
+    next: datetime
+    process: subprocess.Popen[bytes] | None = None
+
+
+@dataclass(slots=True)
+class Asked:
+    """Whether the scheduler was asked to stop, and by which signal."""
+
+    event: threading.Event = field(default_factory=threading.Event)
+    signal: int = 0
+
+
+@contextmanager
+def on_stop() -> Iterator[Asked]:
+    """Listen to SIGTERM and SIGINT for the length of a block: they wake its waits, nothing else."""
+    asked = Asked()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        asked.signal = asked.signal or number
+        asked.event.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def attend(jobs: list[Job], asked: Asked, interval: timedelta | None, *, at_once: bool, now: Callable[[], datetime] | None = None) -> None:
+    """Fire jobs when they are due until a stop is asked for, then stop those that run. A job never overlaps itself."""
+    clock = now or (lambda: datetime.now(UTC))
+    lines = [line_of(job, interval, clock()) for job in jobs]
+    for line in lines:
+        log.info("job scheduled", line=line.job.number, command=line.job.command, next=line.next.isoformat())
+        if at_once and line.job.loads:
+            fire(line)
+    try:
+        while not asked.event.is_set():
+            for line in lines:
+                reap(line)
+                if clock() >= line.next:
+                    fire(line)
+                    move_on(line, clock())
+            asked.event.wait(min([TICK, *((line.next - clock()).total_seconds() for line in lines if line.next > clock())]))
+    finally:
+        stop(lines)
+
+
+def line_of(job: Job, interval: timedelta | None, now: datetime) -> Line:
+    """Begin to attend to a job. A set interval stands above fields that mean another one, and that is said."""
+    gap = shortest_gap(job, now)
+    replaced = interval if interval and job.loads and gap != interval else None
+    if replaced:
+        log.warning("times replaced", line=job.number, times=job.times, every_minutes=int(replaced.total_seconds() // 60))
+    delay = min(timedelta(minutes=job.delay), (replaced or gap) * SHARE)
+    line = Line(job, firings(job, now, replaced), delay, now)
+    move_on(line, now)
+    return line
+
+
+def move_on(line: Line, now: datetime) -> None:
+    """Look ahead to the next firing; instants that passed meanwhile are left out."""
+    line.next = next(instant for instant in line.due if instant > now)
+    line.next += random.random() * line.delay  # noqa: S311
+
+
+def fire(line: Line) -> None:
+    """Start a job, unless it still runs since the last time."""
+    reap(line)
+    if line.process is not None:
+        log.warning("job skipped", line=line.job.number, reason="it still runs: it will be due again")
+        return
+    command = ["/usr/bin/env", *line.job.variables, "/bin/sh", "-c", line.job.command]
+    try:
+        line.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
+    except OSError as error:
+        log.error("job failed", line=line.job.number, reason=f"cannot be started ({error.strerror}): it will be due again")
+        return
+    log.info("job started", line=line.job.number, pid=line.process.pid)
+
+
+def reap(line: Line) -> None:
+    """Note the end of a job."""
+    if line.process is None or (code := line.process.poll()) is None:
+        return
+    say = log.info if code == 0 else log.warning
+    say("job ended", line=line.job.number, pid=line.process.pid, exit_code=code if code >= 0 else 128 - code)
+    line.process = None
+
+
+def stop(lines: list[Line]) -> None:
+    """Ask the jobs that run to stop, with everything they started; after PATIENCE end what is left."""
+    tell(lines, signal.SIGTERM)
+    until = time.monotonic() + PATIENCE
+    while any(line.process for line in lines) and time.monotonic() < until:
+        time.sleep(0.05)
+        for line in lines:
+            reap(line)
+    tell(lines, signal.SIGKILL)
+
+
+def tell(lines: list[Line], number: int) -> None:
+    """Send a signal to the processes of the jobs that run."""
+    for line in lines:
+        with suppress(ProcessLookupError):
+            if line.process:
+                os.killpg(line.process.pid, number)

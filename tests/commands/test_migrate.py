@@ -1,0 +1,122 @@
+"""`kasparro-etl migrate`: the schema, and the roles that run the ETL and serve the API with what they need and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from shared.db import Connection, connect
+
+numbers = count()
+
+
+@pytest.fixture
+def roles(conn: Connection, dsn: str, tmp_path: Path) -> Iterator[Callable[..., dict[str, str]]]:
+    """Write the addresses of two new roles into files: the role of each part by its name, its address, its file."""
+    made: list[str] = []
+
+    def write(password: str = "it's 100% öpen") -> dict[str, str]:
+        told: dict[str, str] = {}
+        for part in ("etl", "api"):
+            name = f'kasparro "{part}" {next(numbers)}'
+            made.append(name)
+            told[part] = psycopg.conninfo.make_conninfo(dsn, user=name, password=password)
+            (tmp_path / part).write_text(told[part] + "\n")
+        return told
+
+    yield write
+    for name in made:
+        if conn.execute("select from pg_roles where rolname = %s", [name]).fetchone():
+            conn.execute(psycopg.sql.SQL("drop owned by {0}; drop role {0}").format(psycopg.sql.Identifier(name)).as_bytes(conn))
+
+
+def test_an_empty_database_gets_the_schema_once(etl: Any, empty_dsn: str) -> None:
+    first = etl("migrate", DATABASE_URL=empty_dsn)
+    again = etl("migrate", DATABASE_URL=empty_dsn)
+    assert (first.code, again.code) == (0, 0)
+    assert "applied 0001_tables" in first.out
+    assert again.out == "nothing to apply: the schema is up to date\n"
+
+
+def test_the_roles_do_their_work_and_nothing_else(etl: Any, roles: Any, conn: Connection) -> None:
+    told = roles()
+    for _ in range(2):
+        done = etl("migrate", "--etl-role", "etl", "--api-role", "api")
+        assert done.code == 0, done.err
+    with connect(told["etl"], "tests") as loader:
+        loader.execute("update etl_runs set error_message = null where false")
+        loader.execute("create temporary table scratch (x int)")
+        for closed in ("create table x (y int)", "drop table etl_runs", "delete from schema_migrations"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                loader.execute(closed.encode())
+    with connect(told["api"], "tests") as reader:
+        assert reader.execute("select count(*) as n from unified_data").fetchone() == {"n": 0}
+        reader.read_only = False
+        with reader.transaction():
+            (queued,) = reader.execute("select * from enqueue_run(array['csv'], null, null)").fetchall()
+        assert queued["outcome"] == "queued"
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), reader.transaction():
+            reader.execute("delete from etl_runs")
+    with connect(told["api"], "tests") as reader, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        reader.execute("select * from enqueue_run(array['csv'], null, null)")
+
+
+def test_a_run_and_its_worker_need_no_more_than_the_role_of_the_etl(etl: Any, roles: Any, offline: dict[str, str], tmp_path: Path) -> None:
+    told = roles()
+    assert etl("migrate", "--etl-role", "etl").code == 0
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_text("symbol,name,price,date\nBTC,Bitcoin,1.5,2019-03-01\n")
+    for command in (("run", "--source", "all"), ("worker", "--once"), ("status",), ("prune", "--raw-older-than", "1d")):
+        done = etl(*command, **offline | {"DATABASE_URL": told["etl"]})
+        assert done.code == 0, done.err
+
+
+def test_tables_of_later_migrations_are_open_to_the_roles(etl: Any, roles: Any, conn: Connection) -> None:
+    told = roles()
+    assert etl("migrate", "--etl-role", "etl", "--api-role", "api").code == 0
+    conn.execute("create table later (id bigint generated always as identity primary key)")
+    with connect(told["etl"], "tests") as loader:
+        loader.execute("insert into later default values")
+    with connect(told["api"], "tests") as reader:
+        assert reader.execute("select id from later").fetchall() == [{"id": 1}]
+
+
+def test_a_new_password_replaces_the_old_one_and_never_reaches_the_server(etl: Any, roles: Any, conn: Connection) -> None:
+    roles("first")
+    assert etl("migrate", "--etl-role", "etl").code == 0
+    row = conn.execute("select rolname, rolpassword from pg_authid where rolname like 'kasparro \"etl\"%'").fetchone()
+    assert row
+    assert str(row["rolpassword"]).startswith("SCRAM-SHA-256$")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read"),
+        ("postgresql://a:p@ss@host/db", "%40"),
+        ("postgresql:///db", "names no user"),
+        ("mysql://x", "expected a Postgres address"),
+    ],
+)
+def test_a_bad_address_of_a_role_is_one_line_without_it(etl: Any, tmp_path: Path, content: str | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "etl").write_text(content)
+    done = etl("migrate", "--etl-role", "etl")
+    assert done.code == 2
+    assert said in done.err
+    assert "p@ss" not in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_the_owner_is_not_taken_for_one_of_the_roles(etl: Any, dsn: str, tmp_path: Path, conn: Connection) -> None:
+    owner = conn.execute("select current_user as name").fetchone()
+    assert owner
+    (tmp_path / "api").write_text(psycopg.conninfo.make_conninfo(dsn, user=owner["name"]))
+    done = etl("migrate", "--api-role", "api")
+    assert done.code == 4
+    assert "owner of the tables" in done.err
