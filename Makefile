@@ -5,20 +5,33 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+URL ?= http://127.0.0.1:$${PORT:-8000}
+KUBERNETES := $(filter-out deploy/kubernetes/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 
-.PHONY: help run test trials trials-full lint lock clean ready
+.PHONY: help run serve test screenshots trials trials-full lint lock clean ready up down logs smoke test-coverage
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
 run: ready ## set up if needed, then load all sources into Postgres
 	@echo "kasparro-etl run --source all   (seconds; about a minute where upstreams cannot be reached)"
 	@$(BIN)/kasparro-etl run --source all
 
+serve: ready ## serve the API from the same Postgres, on HOST and PORT (127.0.0.1:8000)
+	@echo "API on http://$${HOST:-127.0.0.1}:$${PORT:-8000}   (Ctrl-C ends it; try /health, /docs)"
+	@exec $(BIN)/gunicorn -c python:web.gunicorn_conf web.wsgi:app
+
 test: ready ## set up if needed, then run the tests on a Postgres of their own
 	@echo "running the tests (one to three minutes)"
 	@$(BIN)/python -m pytest -q
+
+test-coverage: ready ## the tests, and which lines they reach
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --skip-covered --show-missing
 
 trials: ready ## kill, stop and cut runs, resume them, compare with a clean run (five minutes)
 	@$(BIN)/python -m tests.trials --every 10
@@ -28,24 +41,56 @@ trials: ready ## kill, stop and cut runs, resume them, compare with a clean run 
 	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant checkpoint-first
 	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant counters-late
 
-trials-full: ready ## the same at every point (an hour)
+trials-full: ready ## the same at every point, and how long things take, and what upstreams may do (two hours)
 	@$(BIN)/python -m tests.trials
 	@$(BIN)/python -m tests.trials.real --full
 	@$(BIN)/python -m tests.trials.real --mutant no-fence
 	@$(BIN)/python -m tests.trials.mutations --count 1000000 --seed 1
+	@$(BIN)/python -m tests.trials.timing --rounds 200 --seed 11
+	@$(BIN)/python -m tests.trials.faults
+
+screenshots: ready ## pictures of every page into build/screenshots, and the two of docs/dashboard.md
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { echo "a browser is needed: apt-get install chromium chromium-driver" >&2; exit 2; }
+	@$(BIN)/python -m tests.browser.screenshots
+
+up: ## Postgres, ETL, worker and API in containers; nothing but Docker is needed
+	@REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(COMPOSE) up --build --detach
+	@echo "API on $(URL)   (the first load is under way; make smoke, make logs, make down)"
+
+down: ## stop the containers; data stays
+	@$(COMPOSE) down
+
+logs: ## follow what the containers say
+	@$(COMPOSE) logs --follow --tail 50
+
+smoke: ## ask everything of what runs at URL, by default the containers of make up
+	@if key=$$($(COMPOSE) exec -T api cat /secrets/api/api_key 2>/dev/null); then \
+		echo "$$key" | $(PYTHON) tests/smoke.py "$(URL)" --api-key-file - --etl "$(COMPOSE) exec -T etl"; \
+	else $(PYTHON) tests/smoke.py "$(URL)"; fi
 
 # An environment that was damaged since is made anew.
 ready: $(STAMP)
 	@$(BIN)/python -c 'import etl.cli, pytest' 2>/dev/null || { echo "$(VENV) is damaged: making it anew"; rm -rf $(VENV); $(MAKE) --no-print-directory $(STAMP); }
 
-lint: $(STAMP) ## ruff, mypy strict, one shape of code
+lint: $(STAMP) ## code, types, images, workflows, manifests: all linters, without a network
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/hadolint Dockerfile.api Dockerfile.etl
+	@$(BIN)/shellcheck .ci/run .ci/containers
+	@$(BIN)/yamllint --config-file .yamllint.yml docker-compose.yml .github deploy
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(BIN)/zizmor --offline --quiet --no-progress .github
+	@$(BIN)/kubernetes-validate --strict --quiet $(KUBERNETES)
+	@for file in deploy/gcp/*.tf; do $(BIN)/hcl2tojson $$file >/dev/null 2>&1 || { echo "$$file: not HCL" >&2; exit 1; }; done
+	@! command -v terraform >/dev/null || terraform fmt -check -diff deploy/gcp
 
 lock: $(STAMP) ## pin again what Docker and CI install
 	@$(BIN)/python -m pip install -q uv
 	@$(BIN)/uv pip compile -q setup.cfg --universal --python-version 3.11 --generate-hashes --no-header -o requirements/etl.txt
+	@echo 'setuptools>=80' | $(BIN)/uv pip compile -q - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --allow-unsafe -o requirements/build.txt
 	@$(BIN)/uv pip compile -q setup.cfg --extra embedded --extra dev --universal --python-version 3.11 --generate-hashes --no-header \
 		--allow-unsafe -o requirements/dev.txt
 

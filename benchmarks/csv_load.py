@@ -1,8 +1,8 @@
 """Load a CSV of a million rows fresh, unchanged, appended and edited, beside psql's copy of the same file into the same server.
 
-    python benchmarks/csv_load.py [--rows 1000000] [--rounds 1]
+    python -m benchmarks.csv_load [--rows 1000000] [--rounds 1]
 
-Prints one table: seconds, rows a second, peak memory of the client, and the ratio to psql's idempotent load of that round.
+Prints one table a round: seconds, rows a second, peak memory of the client, and the ratio to psql's idempotent load of that round.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from shared import embedded
@@ -33,6 +34,16 @@ where (peer.*) is distinct from (excluded.*);
 """
 TABLE = """create table {name} (id text collate "C" primary key, symbol text, name text, price numeric, market_cap numeric,
 volume_24h numeric, percent_change_24h text, rank integer, last_updated timestamptz, category text)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case of one round: seconds of ours and of psql, and the peak memory of ours in MB."""
+
+    name: str
+    ours: float
+    psql: float
+    memory: int
 
 
 def row(n: int, dice: random.Random, price_shift: float = 0.0) -> str:
@@ -65,8 +76,8 @@ def psql(dsn: str, script: str) -> None:
     subprocess.run(["psql", "-qX", "-v", "ON_ERROR_STOP=1", dsn], input=script, text=True, check=True)
 
 
-def measure(dsn: str, folder: Path, rows: int) -> None:
-    """One round: our four cases, each beside the peer's."""
+def measure(dsn: str, folder: Path, rows: int) -> list[Case]:
+    """One round: our four cases, each beside the peer's. Prints as it goes."""
     file = folder / "assets.csv"
     edited = folder / "edited.csv"
     write(file, rows)
@@ -89,6 +100,7 @@ def measure(dsn: str, folder: Path, rows: int) -> None:
         ("1,000 rows appended", appended),
         ("1 % edited", lambda: shutil.copyfile(edited, file)),
     ]
+    found = []
     print(f"{'case':<22}{'ours s':>8}{'rows/s':>10}{'MB':>6}{'psql s':>8}{'ratio':>7}")
     for name, prepare in cases:
         prepare()
@@ -98,9 +110,26 @@ def measure(dsn: str, folder: Path, rows: int) -> None:
         started = time.perf_counter()
         psql(dsn, PEER.format(file=file))
         theirs = time.perf_counter() - started
+        found.append(Case(name, ours, theirs, memory))
         print(f"{name:<22}{ours:>8.2f}{rows / ours:>10,.0f}{memory:>6}{theirs:>8.2f}{ours / theirs:>7.2f}")
     with connect(dsn, "benchmark") as conn:
         print(conn.execute("select status, records_inserted, records_updated, records_unchanged from etl_runs order by id").fetchall())
+    return found
+
+
+def run(dsn: str, folder: Path, rows: int, rounds: int) -> list[Case]:
+    """All rounds, each on a database of its own beside that of `dsn`."""
+    found = []
+    for number in range(rounds):
+        with connect(dsn, "benchmark") as conn:
+            conn.execute(f"create database round{number}".encode())
+        own = dsn.replace("/kasparro?", f"/round{number}?")
+        migrate = [str(Path(sys.executable).parent / "kasparro-etl"), "migrate"]
+        subprocess.run(migrate, env={"PATH": os.environ["PATH"], "DATABASE_URL": own}, check=True, stdout=subprocess.DEVNULL)
+        found += measure(own, folder, rows)
+        with connect(dsn, "benchmark") as conn:
+            conn.execute(f"drop database round{number}".encode())
+    return found
 
 
 def main() -> None:
@@ -112,13 +141,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="kasparro-bench-"))
     try:
         with embedded.serve(folder / "home", settings={"max_wal_size": "8GB"}) as dsn:
-            for number in range(told.rounds):
-                with connect(dsn, "benchmark") as conn:
-                    conn.execute(f"create database round{number}".encode())
-                own = dsn.replace("/kasparro?", f"/round{number}?")
-                migrate = [str(Path(sys.executable).parent / "kasparro-etl"), "migrate"]
-                subprocess.run(migrate, env={"PATH": os.environ["PATH"], "DATABASE_URL": own}, check=True, stdout=subprocess.DEVNULL)
-                measure(own, folder, told.rows)
+            run(dsn, folder, told.rows, told.rounds)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -26,6 +26,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 COMMANDS = sorted({line for page in PAGES for kind, text in FENCE.findall(page.read_text()) if kind == "sh" for line in text.splitlines()})
+LOOKING_BACK = ("replay", "runs show", "runs compare", "prune")
+"""What only shows something once something ran."""
 VARIABLE = re.compile(r"^(?:# )?([A-Z][A-Z0-9_]+)=(.*)$")
 
 
@@ -40,8 +42,10 @@ def sample(tmp_path: Path) -> None:
 def test_a_command_shown_runs(etl: Any, offline: dict[str, str], line: str) -> None:
     *assignments, _program = (words := shlex.split(line))[: words.index("kasparro-etl") + 1]
     told = dict(assignment.split("=", 1) for assignment in assignments)
+    if any(part in line for part in LOOKING_BACK):
+        assert etl("run", "--source", "all", **offline).code == 0
     done = etl(*words[len(assignments) + 1 :], **offline | told)
-    assert done.code == 0, done.err
+    assert done.code in ((0, 3) if "doctor" in words else (0,)), done.err  # a server for tests is not a durable one
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if "kasparro-etl" not in line])

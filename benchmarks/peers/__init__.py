@@ -1,0 +1,1 @@
+"""The peers of the benchmarks, in an environment of their own."""
