@@ -6,10 +6,11 @@ STAMP := $(VENV)/installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+ROWS ?= 1000000
 URL ?= http://127.0.0.1:$${PORT:-8000}
 KUBERNETES := $(filter-out deploy/kubernetes/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 
-.PHONY: help run serve test screenshots trials trials-full lint lock clean ready up down logs smoke test-coverage
+.PHONY: help run serve test screenshots trials trials-full lint lock clean ready up down logs smoke test-coverage bench
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -34,7 +35,7 @@ test-coverage: ready ## the tests, and which lines they reach
 	@$(BIN)/coverage report --skip-covered --show-missing
 
 trials: ready ## kill, stop and cut runs, resume them, compare with a clean run (five minutes)
-	@$(BIN)/python -m tests.trials --every 10
+	@$(BIN)/python -m tests.trials --every 25
 	@$(BIN)/python -m tests.trials.real --seed 3
 	@$(BIN)/python -m tests.trials.real --seed 3 --mutant no-fence
 	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant checkpoint-apart
@@ -71,6 +72,10 @@ smoke: ## ask everything of what runs at URL, by default the containers of make 
 # An environment that was damaged since is made anew.
 ready: $(STAMP)
 	@$(BIN)/python -c 'import etl.cli, pytest' 2>/dev/null || { echo "$(VENV) is damaged: making it anew"; rm -rf $(VENV); $(MAKE) --no-print-directory $(STAMP); }
+
+bench: ready ## measure loads and reads beside psql and peers; writes benchmarks/results.md (a quarter of an hour)
+	@echo "measuring with $(ROWS) rows: leave the machine alone meanwhile"
+	@$(BIN)/python -m benchmarks --rows $(ROWS)
 
 lint: $(STAMP) ## code, types, images, workflows, manifests: all linters, without a network
 	@$(BIN)/ruff check .

@@ -11,17 +11,24 @@ from itertools import cycle
 
 Address = tuple[str, int]
 LARGEST = 1 << 18
+PATIENCE = 30
+"""Seconds without an answer after which a server is given up."""
 WARM_UP = 0.2
 """Share of the measured time that is spent before it: threads connect and statements are prepared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came back in a measured time: latencies in seconds, sorted; `cpu` is the generator's own share of a core."""
+    """What came back in a measured time: latencies in seconds, sorted; `cpu` is the generator's own share of a core.
+
+    `failures` are answers of another status, the first of them in `failure`; they count for nothing else.
+    """
 
     latencies: list[float]
     seconds: float
     cpu: float
+    failures: int = 0
+    failure: str = ""
 
     @property
     def rate(self) -> float:
@@ -40,7 +47,9 @@ class Client:
     sock: socket.socket
     sent: float = 0.0
     missing: int = -1
+    right: bool = True
     head: bytearray = field(default_factory=bytearray)
+    failures: list[str] = field(default_factory=list)
 
 
 def request(path: str, headers: dict[str, str] | None = None) -> bytes:
@@ -50,7 +59,7 @@ def request(path: str, headers: dict[str, str] | None = None) -> bytes:
 
 
 def load(address: Address, requests: list[bytes], clients: int, seconds: float, status: int = 200) -> Load:
-    """Ask in turn, each client as soon as it has its answer. Raises RuntimeError on an answer of another status."""
+    """Ask in turn, each client as soon as it has its answer. Raises RuntimeError when a server stops answering."""
     queue, poll = cycle(requests), select.epoll()
     opened = {client.sock.fileno(): client for client in (Client(connect(address)) for _ in range(clients))}
     try:
@@ -61,7 +70,8 @@ def load(address: Address, requests: list[bytes], clients: int, seconds: float, 
         cpu, began = time.process_time(), time.perf_counter()
         latencies = turn(poll, opened, queue, seconds, status)
         took = time.perf_counter() - began
-        return Load(sorted(latencies), took, (time.process_time() - cpu) / took)
+        failures = [each for client in opened.values() for each in client.failures]
+        return Load(sorted(latencies), took, (time.process_time() - cpu) / took, len(failures), "".join(failures[:1]))
     finally:
         poll.close()
         for client in opened.values():
@@ -72,14 +82,17 @@ def turn(poll: select.epoll, opened: dict[int, Client], queue: Iterator[bytes], 
     """Keep every client asking for so long, and at least until one answer came; return the latencies."""
     until, found = time.perf_counter() + seconds, []
     while True:
-        for number, _ in poll.poll(30) or failed("no answer within 30 seconds"):
+        for number, _ in poll.poll(PATIENCE) or failed("no answer"):
             client = opened[number]
             if take(client, status):
-                now = time.perf_counter()
-                found.append(now - client.sent)
+                if client.right:
+                    found.append(time.perf_counter() - client.sent)
                 ask(client, next(queue))
-        if found and time.perf_counter() >= until:
+        late = time.perf_counter() - until
+        if found and late >= 0:
             return found
+        if late > PATIENCE:
+            failed("no right answer")
 
 
 def take(client: Client, status: int) -> bool:
@@ -93,8 +106,9 @@ def take(client: Client, status: int) -> bool:
         if end < 0:
             return False
         head = bytes(client.head[:end]).lower()
-        if int(head[9:12]) != status:
-            failed(f"answered {head[9:12].decode()}, not {status}: {bytes(client.head)[:600].decode(errors='replace')}")
+        client.right = int(head[9:12]) == status
+        if not client.right:
+            client.failures.append(bytes(client.head)[:600].decode(errors="replace"))
         at = head.find(b"content-length:")
         length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 and status != 304 else 0
         client.missing = length + end + 4 - len(client.head)

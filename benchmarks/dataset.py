@@ -5,10 +5,11 @@ from __future__ import annotations
 from shared.db import connect
 
 CHUNK = 100_000
-WORDS = (
-    "Amber Basin Cedar Delta Ember Fable Grove Haven Indigo Jasper Karma Lumen Maple Noble Ocean Prism Quartz Raven Solar Tidal "
-    "Ultra Vivid Wolf Xenon Yonder Zephyr Atlas Breeze Cobalt Drift Echo Falcon"
-).split()
+WORDS = [
+    *("Amber", "Basin", "Cedar", "Delta", "Ember", "Fable", "Grove", "Haven", "Indigo", "Jasper", "Karma", "Lumen", "Maple", "Noble"),
+    *("Ocean", "Prism", "Quartz", "Raven", "Solar", "Tidal", "Ultra", "Vivid", "Wolf", "Xenon", "Yonder", "Zephyr", "Atlas", "Breeze"),
+    *("Cobalt", "Drift", "Echo", "Falcon"),
+]
 ROWS = """
 insert into unified_data (source, source_type, external_id, kind, symbol, name, category, price_usd, market_cap_usd, volume_24h_usd,
     percent_change_24h, rank, url, tags, source_updated_at, first_seen_at, updated_at, status, raw_id, raw_position, run_id)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import median
+from typing import Any
 from urllib.parse import quote
 
 from benchmarks.client import load, request
@@ -38,7 +39,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The medians of a case at a number of clients, and the rate of each round."""
+    """The medians of a case at a number of clients, and the rate of each round; `failures` are answers of another status."""
 
     case: str
     clients: int
@@ -47,6 +48,7 @@ class Result:
     p99: float
     cpu: float
     rates: list[float]
+    failures: int
 
 
 def measure(dsn: str, rows: int, rounds: int, seconds: float, with_peers: bool, folder: Path) -> tuple[list[Result], dict[str, float]]:
@@ -60,29 +62,33 @@ def measure(dsn: str, rows: int, rounds: int, seconds: float, with_peers: bool, 
             servers["peers"] = opened.enter_context(peers(dsn, folder / "peers.log"))
         cursor = find_cursor(servers["ours"], rows * 9 // 10)
         found: dict[tuple[str, int], list[tuple[float, float, float, float]]] = {}
+        failures: dict[tuple[str, int], int] = {}
         for _, clients in product(range(rounds), CLIENTS):
             advance(dsn)
             for case in list_cases(servers["ours"], rows, cursor):
                 if case.server not in servers:
                     continue
                 told = load(servers[case.server].address, case.requests, clients, seconds, case.status)
+                if told.failures and case.server == "ours":
+                    raise RuntimeError(f"{case.name}: {told.failures} answers of another status: {told.failure}")
+                failures[case.name, clients] = failures.get((case.name, clients), 0) + told.failures
                 facts = (told.rate, told.percentile(0.5), told.percentile(0.99), told.cpu)
                 found.setdefault((case.name, clients), []).append(facts)
         used = {name: max(memory(pid) for pid in server.workers()) for name, server in servers.items()}
-        return [summed(name, clients, facts) for (name, clients), facts in found.items()], used
+        return [summed(name, clients, facts, failures[name, clients]) for (name, clients), facts in found.items()], used
 
 
-def summed(case: str, clients: int, facts: list[tuple[float, float, float, float]]) -> Result:
+def summed(case: str, clients: int, facts: list[tuple[float, float, float, float]], failures: int) -> Result:
     """The medians of the rounds."""
     rate, p50, p99, cpu = (median(values) for values in zip(*facts, strict=True))
-    return Result(case, clients, rate, p50, p99, cpu, [each[0] for each in facts])
+    return Result(case, clients, rate, p50, p99, cpu, [each[0] for each in facts], failures)
 
 
 def advance(dsn: str) -> None:
     """Let the version of all data change, so that nothing kept before is an answer."""
     with connect(dsn, "benchmark") as conn:
         conn.execute("update data_versions set version = version + 1")
-    time.sleep(2 * FRESH)
+    time.sleep(1.2 * FRESH)
 
 
 def list_cases(ours: Server, rows: int, cursor: str) -> list[Case]:
@@ -128,18 +134,14 @@ def spelled(rest: str) -> Iterator[str]:
 
 def find_cursor(server: Server, behind: int) -> str:
     """Walk to a place so many records in; the cursor that goes on from there."""
-    path, done = "/data?limit=1000", 0
-    while True:
-        _, told = get(server, path)
-        done += len(told["data"])
-        following = told["paging"]["next_cursor"]
-        if following is None or done >= behind:
-            return str(following or path.rpartition("cursor=")[2])
-        cursor = following
-        path = f"/data?limit={max(min(1000, behind - done), 1)}&cursor={cursor}"
+    cursor, done = "", 0
+    while done < behind:
+        _, told = get(server, f"/data?limit={min(1000, behind - done)}{cursor and '&cursor='}{cursor}")
+        cursor, done = told["paging"]["next_cursor"], done + len(told["data"])
+    return cursor
 
 
-def get(server: Server, path: str) -> tuple[dict[str, str], dict[str, object]]:
+def get(server: Server, path: str) -> tuple[dict[str, str], dict[str, Any]]:
     """The headers and the JSON of an answer."""
     conn = http.client.HTTPConnection(*server.address, timeout=30)
     conn.request("GET", path)

@@ -11,7 +11,7 @@ def write(found: dict[str, Any]) -> str:
     """Markdown of everything that was measured."""
     parts = [
         "# Results",
-        f"`{found['command']}`: {found['rows']:,} rows, medians of {found['rounds']} rounds, everything on one machine, the load generator too.",
+        f"`{found['command']}`: {found['rows']:,} rows, medians of {found['rounds']} rounds, the load generator on the same machine.",
         table(("", ""), found["facts"].items()),
         "## Targets",
         table(("target", "aim", "measured", ""), targets(found["targets"])),
@@ -23,9 +23,9 @@ def write(found: dict[str, Any]) -> str:
 
 
 def table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
-    """A table; what is not a text is right-aligned by nobody."""
-    lines = [list(head), *rows]
-    lines.insert(1, ["---"] * len(lines[0]))
+    """A table."""
+    names = list(head)
+    lines = [names, ["---"] * len(names), *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
@@ -45,11 +45,13 @@ def reads(found: dict[str, Any]) -> list[str]:
         [name, *(cell for count in clients for cell in (f"{by[count]['rate']:,.0f}", f"{by[count]['p50']:.2f}", f"{by[count]['p99']:.1f}"))]
         for name, by in cases.items()
     ]
+    wrong = [f"{each['case']} at {each['clients']}: {each['failures']}" for each in found["reads"] if each["failures"]]
     busiest = max(each["cpu"] for each in found["reads"])
     return [
         "## Reads",
         f"At {', '.join(map(str, clients))} clients, two workers, {found['seconds']:g} s a measurement, all cases once a round. "
-        f"The load generator took {100 * busiest:.0f} % of a core at most.",
+        f"The load generator took {100 * busiest:.0f} % of a core at most. "
+        f"Answers of another status, which are left out: {'; '.join(wrong) or 'none'}.",
         table(head, lines),
         table(("worker of", "MB"), ((name, f"{used:.0f}") for name, used in found["memory"].items())),
     ]
@@ -77,7 +79,11 @@ def loads(found: dict[str, Any]) -> list[str]:
         ours, psql = (median(each[whose] for each in rounds) for whose in ("ours", "psql"))
         ratio = median(each["ours"] / each["psql"] for each in rounds)
         lines.append((name, f"{ours:.2f}", f"{psql:.2f}", f"{ratio:.2f}", max(each["memory"] for each in rounds)))
-    return ["## Load of a CSV, beside psql's copy and upsert", table(("case", "ours s", "psql s", "ratio", "MB"), lines)]
+    return [
+        "## Load of a CSV, beside psql's copy and upsert",
+        f"Medians of {found['loads']} rounds." if found["loads"] > 1 else "One round.",
+        table(("case", "ours s", "psql s", "ratio", "MB"), lines),
+    ]
 
 
 def start(found: dict[str, Any]) -> list[str]:

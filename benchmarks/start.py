@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 from statistics import median
 
+ROOT = Path(__file__).parent.parent
 COMMAND = str(Path(sys.executable).parent / "kasparro-etl")
 
 
 def measure(dsn: str, rounds: int) -> dict[str, float]:
     """Seconds of each, the median of rounds in turn; of a run, until its first output."""
-    env = {"PATH": os.environ["PATH"], "DATABASE_URL": dsn, "CSV_PATHS": os.devnull}
+    env = {"PATH": os.environ["PATH"], "DATABASE_URL": dsn}
     cases = {
         "python -c pass": [sys.executable, "-c", "pass"],
         "kasparro-etl --version": [COMMAND, "--version"],
@@ -24,7 +25,7 @@ def measure(dsn: str, rounds: int) -> dict[str, float]:
     for _ in range(rounds):
         for name, command in cases.items():
             began = time.perf_counter()
-            with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
                 assert process.stdout
                 process.stdout.read(1)
                 if "first" not in name:

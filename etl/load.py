@@ -63,7 +63,7 @@ def rehearse(conn: Connection, source: Source, run: Run, batch: Batch) -> tuple[
     """Count what a batch would do, and undo it."""
     cleaned = without_poison(conn, source, run, batch)
     with conn.transaction(force_rollback=True):
-        inserted, updated = write_rows(conn, source, run, cleaned, raw_id=0)
+        inserted, updated = write_rows(conn, source, run, cleaned, raw_id=find_payload(conn, source, batch))
     return run, counts(cleaned, inserted, updated)
 
 
@@ -105,14 +105,25 @@ def advance(conn: Connection, run: Run, batch: Batch) -> int:
 
 def store_payload(conn: Connection, source: Source, run: Run, batch: Batch) -> int:
     """Keep the payload, once per bytes and meta, and return its id."""
-    key = {"source_type": source.type, "source": source.name, "sha256": batch.sha256, "meta": Json(batch.payload.meta)}
-    row = fetch_one(conn, queries["find_raw"], key)
-    if not row:
-        payload = batch.payload
-        facts = {"run_id": run.id, "fetched_at": payload.fetched_at, "url": payload.url, "body": payload.body}
-        row = fetch_one(conn, queries["store_raw"], key | facts | {"cursor_after": Json(payload.cursor)})
+    found = find_payload(conn, source, batch)
+    if found:
+        return found
+    payload = batch.payload
+    facts = {"run_id": run.id, "fetched_at": payload.fetched_at, "url": payload.url, "body": payload.body}
+    row = fetch_one(conn, queries["store_raw"], payload_key(source, batch) | facts | {"cursor_after": Json(payload.cursor)})
     assert row, "only the holder of the lease stores payloads of a source"
     return int(row["id"])
+
+
+def find_payload(conn: Connection, source: Source, batch: Batch) -> int:
+    """The id under which a payload is kept, 0 when it is not."""
+    row = fetch_one(conn, queries["find_raw"], payload_key(source, batch))
+    return int(row["id"]) if row else 0
+
+
+def payload_key(source: Source, batch: Batch) -> dict[str, Any]:
+    """What makes a payload one payload."""
+    return {"source_type": source.type, "source": source.name, "sha256": batch.sha256, "meta": Json(batch.payload.meta)}
 
 
 def write_rows(conn: Connection, source: Source, run: Run, batch: Batch, raw_id: int) -> tuple[int, int]:

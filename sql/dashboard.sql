@@ -47,9 +47,18 @@ select
     current_setting('server_version') as server,
     clock_timestamp() as now
 
--- name: get_run_surroundings
--- What lies around a run: the finished run of its source before it, and the newest payload it read, with how that begins.
+-- name: get_run_board
+-- A run and what lies around it: the finished run of its source before it, the one among the next that went on with its work,
+-- and the newest payload it read, with how that begins.
 select
+    r.id, r.source, r.trigger, r.status, r.requested_at, r.started_at, r.finished_at,
+    coalesce(r.duration_seconds, case when r.status = 'running' then round(extract(epoch from clock_timestamp() - r.started_at), 3) end)::float8
+        as duration_seconds,
+    r.records_extracted, r.records_inserted, r.records_updated, r.records_unchanged, r.records_quarantined,
+    r.batches, r.bytes_extracted, r.error_type, r.error_message, r.resumed_from, r.host, r.pid, r.version,
+    (select min(n.id) from (
+        select id, resumed_from from etl_runs where source = r.source and id > r.id order by id limit 20
+     ) n where n.resumed_from = r.id) as resumed_by,
     (select p.id from etl_runs p where p.source = r.source and p.id < r.id and p.finished_at is not null and p.started_at is not null
      order by p.id desc limit 1) as previous,
     (select count(*) from quarantined_records q where q.run_id = r.id) as quarantined,

@@ -9,10 +9,11 @@ set run_id = excluded.run_id, raw_id = excluded.raw_id, raw_position = excluded.
     external_id = excluded.external_id, last_seen_at = clock_timestamp(), attempts = q.attempts + 1, resolved_at = null
 
 -- name: resolve_arrived
--- Close the entries of records that have now arrived valid.
+-- Close the entries of records that have now arrived valid. A bad point of an asset's history is not mended by its price of today.
 update quarantined_records q set resolved_at = clock_timestamp()
 from (select distinct external_id from staged_records) s
 where q.source = %(source)s and q.resolved_at is null and q.external_id = s.external_id
+  and not exists (select from etl_runs r where r.id = q.run_id and r.trigger = 'backfill')
 
 -- name: resolve_record
 -- Close one entry whose record was loaded by a retry.
@@ -35,7 +36,7 @@ from quarantined_records where id = %(id)s
 
 -- name: list_retries
 -- Open entries by the payload each stands in; one without a position stands for its whole payload. What a backfill brought has another
--- shape, and the same backfill again reads it.
+-- shape: the mended file under another name, or a new range, brings it.
 select q.id, q.raw_id, q.raw_position
 from quarantined_records q
 where q.source = %(source)s and q.resolved_at is null and (%(ids)s::bigint[] is null or q.id = any (%(ids)s))

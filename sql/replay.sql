@@ -2,6 +2,7 @@
 
 -- name: list_replays
 -- What a replay loads, in the order in which the payloads were last loaded by a run: of one run, since a time, or all.
+-- A payload of which a refused run loaded nothing is left out: `quarantine retry` is for that.
 -- `last` is the number of that load, null for a payload that no run loaded; `loaded` is how many of its records were taken.
 -- `aside`: it waits in quarantine as a whole. What a backfill stored has its own forms and its own ways to be loaded again.
 select r.id, l.last, l.loaded, aside.open as aside
@@ -22,6 +23,7 @@ cross join lateral (
 where r.source_type = %(source_type)s and r.source = %(source)s and u.trigger is distinct from 'backfill'
   and (%(run_id)s::bigint is null or r.run_id = %(run_id)s or l.of_run)
   and (%(since)s::timestamptz is null or coalesce(l.loaded_at, r.fetched_at) >= %(since)s)
+  and (l.loaded is not null or aside.open)
 order by coalesce(l.loaded_at, r.fetched_at), r.id
 
 -- name: get_replay

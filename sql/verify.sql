@@ -39,9 +39,10 @@ drop table staged_records
 
 -- name: count_verified
 -- How many rows could be compared, and how many served ones could not: what they were read from is pruned or was not asked for.
--- With every payload at hand a replayed row is compared whatever the served one was read from.
-select count(*) filter (where s.external_id is not null and n.external_id is not null and (%(whole)s::boolean or s.raw_id = any (%(chosen)s::bigint[]))) as compared,
-       count(*) filter (where s.external_id is not null and (n.external_id is null or not %(whole)s::boolean)
+-- With every payload at hand, none pruned, a replayed row is compared whatever the served one was read from.
+select count(*) filter (where s.external_id is not null and n.external_id is not null
+                        and ((%(whole)s::boolean and not %(pruned)s::boolean) or s.raw_id = any (%(chosen)s::bigint[]))) as compared,
+       count(*) filter (where s.external_id is not null and (n.external_id is null or not %(whole)s::boolean or %(pruned)s::boolean)
                         and s.raw_id <> all (%(chosen)s::bigint[])) as unverified
 from (select * from served_records where source = %(source)s) s
 full join (select * from unified_data where source = %(source)s) n using (external_id)
@@ -67,7 +68,7 @@ cross join lateral (
         ('source_updated_at', s.source_updated_at::text, n.source_updated_at::text)
     ) f(field, served, replayed)
     where s.source is not null and n.source is not null and f.served is distinct from f.replayed
-      and (%(whole)s::boolean or s.raw_id = any (%(chosen)s::bigint[]))
+      and ((%(whole)s::boolean and not %(pruned)s::boolean) or s.raw_id = any (%(chosen)s::bigint[]))
       and (f.field <> 'source_updated_at' or f.replayed is not null or (%(whole)s::boolean and not %(pruned)s::boolean))
 ) d
 order by external_id, d.field

@@ -88,7 +88,7 @@ class Board:
 
 def current_board(source: str | None = None) -> Board:
     """The board, read anew every STANDS seconds at the most and by one request at a time. Raises DatabaseError, SchemaError."""
-    cache: Cache = current_app.extensions.setdefault("kasparro.board", Cache(8192))
+    cache: Cache = current_app.extensions.setdefault("kasparro.board", Cache(4096))
     board: Board = cached(cache, int(time.monotonic() / STANDS), lambda: (read(state().reader, read_board), 1))
     if source is None:
         return board

@@ -51,5 +51,5 @@ def enqueue(dsn: str, sources: Sequence[str], key: str | None) -> list[Queued]:
     except psycopg.Error as error:
         raise DatabaseError(f"nothing could be queued ({type(error).__name__}): see docs/trigger.md for what the role needs") from error
     if [row["outcome"] for row in rows] == ["mismatch"]:
-        raise Mismatch("the key was used for another request: choose a new one")
+        raise Mismatch("this Idempotency-Key was used for another request: choose a new one")
     return [Queued(**row) for row in rows]

@@ -85,11 +85,12 @@ def invalid(error: ValidationError) -> Response:
     """A parameter or a body that does not validate: every one at fault by its name, without its value."""
     if not error.title.endswith(REQUESTS):
         return crashed(error)
-    found = [
-        {"parameter": ".".join(str(part) for part in item["loc"]) or "body", "reason": reason_of(item)}
-        for item in error.errors(include_input=False, include_url=False)
-    ]
-    names = ", ".join(dict.fromkeys(item["parameter"] for item in found))
+    reasons: dict[str, str] = {}
+    for item in error.errors(include_input=False, include_url=False):
+        name = str(item["loc"][0]) if item["loc"] else "body"
+        reasons[name] = f"{reasons[name]}, or {reason_of(item)}" if name in reasons else reason_of(item)
+    found = [{"parameter": name, "reason": reason} for name, reason in reasons.items()]
+    names = ", ".join(reasons)
     return problem(400, f"not understood: {names}: see errors, and /docs for what is", found)
 
 

@@ -35,7 +35,6 @@ class RunBoard:
     batches: list[dict[str, Any]]
     drift: list[dict[str, Any]]
     quarantine: list[dict[str, Any]]
-    around: Mapping[str, Any]
 
     @property
     def bars(self) -> list[Bar]:
@@ -46,7 +45,7 @@ class RunBoard:
     @property
     def head(self) -> str | None:
         """How the payload begins, as text."""
-        return bytes(self.around["head"]).decode("utf-8", "replace") if self.around["head"] is not None else None
+        return bytes(self.run["head"]).decode("utf-8", "replace") if self.run["head"] is not None else None
 
 
 def bar(batch: Mapping[str, Any], began: datetime) -> Bar:
@@ -66,21 +65,20 @@ def show_run(run_id: int, query: BatchesQuery) -> Response:
     run = board.run
     seconds = run["duration_seconds"]
     lasting = max([bar.at for bar in board.bars], default=0.0) if seconds is None else seconds
-    return rendered("run.html", board=board, run=run, around=board.around, lasting=lasting, shown=SHOWN, now=datetime.now(UTC))
+    return rendered("run.html", board=board, run=run, lasting=lasting, shown=SHOWN, now=datetime.now(UTC))
 
 
 def read_run(conn: Connection, run_id: int) -> RunBoard:
     """Read a run and what belongs to it as of one instant. Raises Problem when there is none."""
     wanted = {"run_id": run_id, "source": None, "change": None, "all": True, "before": None, "more": SHOWN}
     with snapshot(conn):
-        run = conn.execute(queries["get_run_facts"], {"run_id": run_id}).fetchone()
+        run = conn.execute(queries["get_run_board"], {"run_id": run_id, "head": HEAD}).fetchone()
         if run is None:
             raise unknown_run(run_id)
         batches = conn.execute(queries["list_batch_page"], {"run_id": run_id, "after": 0, "more": BATCHES}).fetchall()
         drift = conn.execute(queries["list_drift_page"], wanted).fetchall()
         kept = conn.execute(queries["list_quarantine_page"], wanted).fetchall()
-        around = conn.execute(queries["get_run_surroundings"], {"run_id": run_id, "head": HEAD}).fetchall()[0]
-    return RunBoard(run, batches, drift, [quarantined(row) for row in kept], around)
+    return RunBoard(run, batches, drift, [quarantined(row) for row in kept])
 
 
 @page_of("compare_runs")

@@ -147,7 +147,9 @@ def refused_command(source: str, run: Mapping[str, Any] | None) -> str:
         return f"kasparro-etl run --source {name} --allow-shrink"
     if "drift" in message:
         return f"kasparro-etl drift list --source {name}"
-    return f"kasparro-etl quarantine list --source {name}"
+    if "quarantine" in message:
+        return f"kasparro-etl quarantine list --source {name}"
+    return f"kasparro-etl run --source {name}"
 
 
 def drift_need(drift: Mapping[str, Any]) -> Need:

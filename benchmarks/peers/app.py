@@ -22,7 +22,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DSN = os.environ["DATABASE_URL"]
-engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(DSN), pool_size=10, max_overflow=10)
+engine = create_async_engine(
+    "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(DSN), pool_size=16, max_overflow=0, pool_timeout=300
+)
 sessions = async_sessionmaker(engine, expire_on_commit=False)
 pools: list[Any] = []
 

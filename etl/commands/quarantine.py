@@ -115,6 +115,8 @@ def retry(ctx: click.Context, /, numbers: tuple[int, ...], source: str | None, a
             click.echo(one_object({"source": name, "loaded": loaded, "still_invalid": counts.quarantined}))
         elif counts != Counts():
             click.echo(f"{name}: {loaded} loaded, {counts.quarantined} still invalid", err=True)
+    if not as_json and all(counts == Counts() for _, counts in told):
+        click.echo("nothing was tried: no entry is open, or what is open came with a backfill, which the mended file brings anew", err=True)
     ctx.exit(3 if any(counts.quarantined for _, counts in told) else 0)
 
 

@@ -54,6 +54,7 @@ def compare(base: Profile | None, new: Profile, model: Mapping[str, bool]) -> Fi
     """Compare a payload with its stream's profile; without one, with what the model requires. `model`: role to whether it is required."""
     if base is None:
         base = expected(new, model)
+    base = unmoved(base, new)
     if new.records < 1 or not base.fields:
         return Findings()
     new, moved = follow_objects(base, new, model)
@@ -72,10 +73,20 @@ def compare(base: Profile | None, new: Profile, model: Mapping[str, bool]) -> Fi
     return Findings((*moved, *(change for change in events if change.field not in {one.field for one in moved})))
 
 
+def held(new: Profile) -> set[str]:
+    """What we find in a payload's fields, whatever upstream calls them."""
+    return {role for name, role in new.roles.items() if name in new.fields}
+
+
+def unmoved(base: Profile, new: Profile) -> Profile:
+    """A stream's profile without fields that are there under another of the names we know: a file's header may choose among them."""
+    moved = {name for name in base.fields if name not in new.fields and base.roles.get(name) in held(new)}
+    return replace(base, fields={name: found for name, found in base.fields.items() if name not in moved}) if moved else base
+
+
 def expected(new: Profile, model: Mapping[str, bool]) -> Profile:
     """What is known before a first payload: that the required fields are there."""
-    there = {role for name, role in new.roles.items() if name in new.fields}  # whatever a file's header calls it
-    needed = [name for name, required in model.items() if required and name not in there] if new.records >= FEWEST else []
+    needed = [name for name, required in model.items() if required and name not in held(new)] if new.records >= FEWEST else []
     fields = {name: Field(marks={EXPECTED: 1}) for name in needed}
     return Profile(new.records, fields, {name: name for name in model})
 
@@ -214,4 +225,4 @@ def is_foreign(base: Profile, new: Profile, renames: Mapping[str, tuple[str, Mat
     kept = [name for name in usual if name in new.fields or name in renames]
     lost = any(is_required(name, base, model) and name not in new.fields and name not in renames for name in base.fields)
     roots = {name.partition(".")[0] for name in usual if name not in kept}
-    return lost and len(roots) > 1 and len(kept) * 2 < len(usual)
+    return lost and len(roots) > 1 and len(kept) * 2 < len(usual)  # one root alone may have been renamed

@@ -149,7 +149,7 @@ def look_at_refused(work: Work, run: Run, known: Known, error: SourceError) -> S
         told = [
             f"{describe(event)}: `kasparro-etl drift accept {number}`"
             for event, number in zip(events, drifts, strict=False)
-            if event.relied
+            if event.relied and event.change == "renamed"  # that a needed column is gone is nothing to accept
         ]
         found += [f"{cause.stream}: {text}" for text in told[:NAMED]]
     if found:

@@ -34,10 +34,10 @@ class Browser:
         tell("Emulation.setScriptExecutionDisabled", {"value": not scripts})
         self.driver.get(url)
 
-    def picture(self, path: Path) -> None:
-        """Write the whole page as a picture."""
+    def picture(self, path: Path, tallest: int = TALLEST) -> None:
+        """Write the page as a picture, from its top down to a height."""
         size = self.driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
-        tall = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], TALLEST), "scale": 1}
+        tall = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], tallest), "scale": 1}
         found = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True, "clip": tall})
         path.write_bytes(b64decode(found["data"]))
 

@@ -24,8 +24,8 @@ from web import create_app
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "build" / "screenshots"
-SHOWN = {"fresh-1600-light.png": "dashboard.png", "drifted-360-dark.png": "dashboard-narrow.png"}
-"""The pictures of the docs and what they are called there."""
+SHOWN = {"fresh": ("dashboard.png", 1600, False, 1000), "drifted": ("dashboard-narrow.png", 360, True, 1200)}
+"""The pictures of the docs by state: name, width, whether dark, height."""
 LOOKS = [(wide, dark) for wide in (360, 1600) for dark in (False, True)]
 PAGES = {
     "failed": {"run": "/runs/99", "compare": "/compare-runs?a=95&b=99", "compare-all": "/compare-runs"},
@@ -60,6 +60,10 @@ def take(browser: Browser, state: str, url: str) -> None:
         for wide, dark in LOOKS:
             browser.show(url + path, wide=wide, dark=dark)
             browser.picture(PICTURES / f"{'-'.join(filter(None, (state, name)))}-{wide}-{'dark' if dark else 'light'}.png")
+    if state in SHOWN:
+        name, wide, dark, tall = SHOWN[state]
+        browser.show(url, wide=wide, dark=dark)
+        browser.picture(ROOT / "docs" / name, tall)
 
 
 def main() -> None:
@@ -74,8 +78,6 @@ def main() -> None:
                     take(browser, state, url)
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    for taken, name in SHOWN.items():
-        shutil.copyfile(PICTURES / taken, ROOT / "docs" / name)
     sys.stdout.write(f"{len(list(PICTURES.glob('*.png')))} pictures in {PICTURES.relative_to(ROOT)}\n")
 
 

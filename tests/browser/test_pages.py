@@ -40,6 +40,15 @@ def test_every_page_of_every_state_is_accessible_and_fits(
     assert [line for line in browser.complaints() if "404" not in line] == []
 
 
+@pytest.mark.parametrize("state", ["failed", "running", "hostile"])
+def test_at_no_width_is_a_page_wider_than_the_screen(browser: Browser, site: Callable[[str], Site], state: str) -> None:
+    shown = site(state)
+    for wide in (320, 500, 768, 1024, 1300, 1519, 1521, 1920):
+        for path in ("/", "/runs/5", "/compare-runs"):
+            browser.show(shown.url + path, wide=wide)
+            assert browser.evaluate("document.documentElement.scrollWidth") <= wide, f"{path} {wide}"
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_without_scripts_every_state_says_the_same(browser: Browser, site: Callable[[str], Site], state: str) -> None:
     shown = site(state)

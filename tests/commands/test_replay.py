@@ -246,5 +246,5 @@ def test_what_was_pruned_makes_a_verification_partial_and_says_so(etl: Any, worl
     assert etl("prune", "--raw-older-than", "90d", **world).code == 0
     done = etl("replay", "--verify", "--json", **world)
     told = done.objects[-1]["sources"][0]
-    assert (done.code, told["pruned"], told["unverified"], told["extra"]) == (0, 1, 20, 0)
+    assert (done.code, told["pruned"], told["unverified"], told["extra"]) == (0, 1, 30, 0)
     assert "rows not verified" in etl("replay", "--verify", **world).out

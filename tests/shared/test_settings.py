@@ -28,6 +28,8 @@ DEFAULTS: dict[str, Any] = {
     "CSV_PATHS": ("data/*.csv",),
     "RSS_FEED_URLS": ("https://cointelegraph.com/rss",),
     "ETL_ALLOWED_HOSTS": None,
+    "API_CORS_ORIGINS": None,
+    "API_TRUSTED_PROXIES": 0,
     "ETL_BATCH_SIZE": 5000,
     "ETL_MAX_INVALID_RATIO": 0.2,
     "ETL_DRIFT_POLICY": "warn",

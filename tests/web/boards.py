@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from shared.db import Connection
-from tests.web.world import NOW, add_quarantined, add_run
+from tests.web.world import add_quarantined, add_run, now
 
 SOURCES = ("coinpaprika", "coingecko", "csv", "rss")
 SCRIPT = "<script>alert(1)</script>"
@@ -92,7 +92,7 @@ def add_batch(conn: Connection, run_id: int, source: str, seq: int, at: float, q
     conn.execute(
         """insert into etl_batches (source, seq, run_id, epoch, raw_id, first_position, next_position, inserted, updated, unchanged,
         quarantined, committed_at) values (%s, %s, %s, 1, 1, %s, %s, 0, %s, 0, %s, %s)""",
-        [source, seq, run_id, seq * 500, seq * 500 + 500, 500 - quarantined, quarantined, NOW + timedelta(seconds=at)],
+        [source, seq, run_id, seq * 500, seq * 500 + 500, 500 - quarantined, quarantined, now() + timedelta(seconds=at)],
     )
 
 
@@ -147,7 +147,7 @@ def add_record(conn: Connection, external_id: str, name: str, prices: list[float
         conn.execute(
             """insert into price_history (source, external_id, observed_at, price_usd, run_id)
             values (%(source)s, %(id)s, %(at)s, %(price)s, %(run)s)""",
-            facts | {"at": NOW - timedelta(hours=6 * place), "price": price},
+            facts | {"at": now() - timedelta(hours=6 * place), "price": price},
         )
 
 

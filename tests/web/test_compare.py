@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from shared.db import Connection
-from tests.web.world import NOW, add_drift, add_run
+from tests.web.world import add_drift, add_run, now
 
 
 def rules(answer: dict[str, Any]) -> list[tuple[str, int]]:
@@ -66,8 +66,8 @@ def test_a_larger_share_of_quarantined_records_is_an_anomaly(client: FlaskClient
 
 def test_changes_seen_for_the_first_time_are_an_anomaly_of_the_run_that_saw_them(client: FlaskClient, conn: Connection) -> None:
     a, b = add_run(conn, ago=600), add_run(conn, ago=60, took=5)
-    add_drift(conn, b, "new_field", seen=NOW - timedelta(seconds=62))
-    add_drift(conn, b, "known_for_long", seen=NOW - timedelta(days=9))
+    add_drift(conn, b, "new_field", seen=now() - timedelta(seconds=62))
+    add_drift(conn, b, "known_for_long", seen=now() - timedelta(days=9))
     assert rules(client.get(f"/compare-runs?a={a}&b={b}").get_json()) == [("new_drift", b)]
 
 

@@ -29,6 +29,12 @@ def shown(client: FlaskClient, path: str = "/") -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", "", answer.get_data(as_text=True))).split())
 
 
+def commands_of(page: str) -> list[str]:
+    """The commands of a page as they are copied."""
+    found = re.findall(r'<pre class="command"><code>(.*?)</code>', page)
+    return [unescape(re.sub(r"<[^>]+>", "", command)) for command in found]
+
+
 def title(client: FlaskClient) -> str:
     return unescape(re.findall(r"<title>(.*?)</title>", client.get("/", headers=BROWSER).get_data(as_text=True), re.DOTALL)[0])
 
@@ -81,14 +87,30 @@ COMMANDS = {
 def test_what_waits_for_a_person_comes_with_its_command(client: FlaskClient, conn: Connection, state: str, commands: list[str]) -> None:
     STATES[state](conn)
     page = client.get("/", headers=BROWSER).get_data(as_text=True)
-    assert [unescape(command) for command in re.findall(r'<pre class="command"><code>(.*?)</code>', page)] == commands
+    assert commands_of(page) == commands
+
+
+REFUSALS = {
+    "129 of 500 records are invalid: see `kasparro-etl quarantine list`, or raise the ratio": "kasparro-etl quarantine list --source csv",
+    "price is missing: kasparro-etl drift accept 3 if that is right": "kasparro-etl drift list --source csv",
+    "it is empty: pass --allow-shrink if that is right": "kasparro-etl run --source csv --allow-shrink",
+    "prices.csv is no table: mend it": "kasparro-etl run --source csv",
+}
+
+
+@pytest.mark.parametrize(("message", "command"), REFUSALS.items())
+def test_the_command_after_a_refusal_is_what_its_message_asks_for(
+    client: FlaskClient, conn: Connection, message: str, command: str
+) -> None:
+    add_run(conn, "csv", "refused", error_message=message)
+    assert commands_of(client.get("/", headers=BROWSER).get_data(as_text=True)) == [command]
 
 
 def test_every_command_is_one_of_the_programs(client: FlaskClient, conn: Connection, etl: Any) -> None:
     drifted(conn)
     add_quarantined(conn, 1)
     page = client.get("/", headers=BROWSER).get_data(as_text=True)
-    commands = [unescape(command) for command in re.findall(r'<pre class="command"><code>(.*?)</code>', page)]
+    commands = commands_of(page)
     assert len(commands) == 4
     for command in commands:
         done = etl(*command.split()[1:], "--help")
@@ -216,7 +238,7 @@ def test_without_scripts_the_page_renews_itself(client: FlaskClient) -> None:
 
 
 def test_an_event_comes_when_the_board_changed(client: FlaskClient, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.board.STANDS", 0.01)
+    monkeypatch.setattr("web.board.STANDS", 1e-6)
     first = client.get("/events").get_data(as_text=True)
     again = client.get("/events").get_data(as_text=True)
     add_run(conn)
@@ -225,7 +247,7 @@ def test_an_event_comes_when_the_board_changed(client: FlaskClient, conn: Connec
 
 
 def test_a_stream_goes_on_and_tells_of_a_change(client: FlaskClient, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.board.STANDS", 0.01)
+    monkeypatch.setattr("web.board.STANDS", 1e-6)
     monkeypatch.setattr(dashboard, "LOOKS", 0.05)
     stream = client.get("/events", headers={"Accept": "text/event-stream"})
     parts = iter(stream.response)

@@ -17,7 +17,7 @@ MEMBERS = {"type", "title", "status", "detail", "request_id"}
     [
         ("GET", "/nothing", 404),
         ("GET", "/runs/", 404),
-        ("GET", "//runs", 404),
+        ("GET", "/runs//1", 404),
         ("GET", "/%F0%9F%92%A9", 404),
         ("POST", "/runs", 405),
         ("TRACE", "/runs", 405),

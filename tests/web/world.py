@@ -7,12 +7,15 @@ from typing import Any
 
 from shared.db import Connection
 
-NOW = datetime.now(UTC).replace(microsecond=0)
+
+def now() -> datetime:
+    """This second; asked anew each time, for a session of tests lasts minutes."""
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def add_run(conn: Connection, source: str = "csv", status: str = "success", **facts: Any) -> int:
     """Write one run and return its id. Facts: `trigger`, `ago` (seconds since its end), `took` (seconds), counters, `error_message`."""
-    ended = NOW - timedelta(seconds=facts.pop("ago", 60))
+    ended = now() - timedelta(seconds=facts.pop("ago", 60))
     started = ended - timedelta(seconds=facts.pop("took", 5))
     row: dict[str, Any] = {"source": source, "trigger": facts.pop("trigger", "cli"), "status": status, "started_at": started}
     row |= {} if status in ("running", "queued") else {"finished_at": ended}
@@ -35,8 +38,9 @@ def add_quarantined(conn: Connection, run_id: int, source: str = "csv", record: 
     return int(found["id"]) if found else 0
 
 
-def add_drift(conn: Connection, run_id: int, field: str, source: str = "csv", change: str = "added", seen: datetime = NOW) -> int:
+def add_drift(conn: Connection, run_id: int, field: str, source: str = "csv", change: str = "added", seen: datetime | None = None) -> int:
     """Write one change and return its id."""
+    seen = seen or now()
     found = conn.execute(
         """insert into schema_drift (source, field, change, sample, confidence, first_seen_at, last_seen_at, run_id)
         values (%s, %s, %s, '1', 0.5, %s, %s, %s) returning id""",
