@@ -25,7 +25,7 @@ serve: ready ## serve the API from the same Postgres, on HOST and PORT (127.0.0.
 	@exec $(BIN)/gunicorn -c python:web.gunicorn_conf web.wsgi:app
 
 test: ready ## set up if needed, then run the tests on a Postgres of their own
-	@echo "running the tests (one to three minutes)"
+	@echo "running the tests (about ten minutes)"
 	@$(BIN)/python -m pytest -q
 
 test-coverage: ready ## the tests, and which lines they reach

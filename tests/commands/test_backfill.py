@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_loaded_is_named_and_the_others_are_loaded(etl: An
     done = etl("backfill", "--file", "good.csv", "bad.csv", "none.csv", "--json")
     assert done.code == 3
     assert [part.split(": ", 1)[1] for part in done.objects[-1]["not_loaded"]] == [
-        "no such file: put one there, or name others in CSV_PATHS",
+        "no such file: put one there, or name others in CSV_PATHS, or after --file",
         "is a price history that names no asset: load it with `kasparro-etl backfill --file PATH --asset ID`",
     ]
     assert len(rows(conn, "select 1 from unified_data")) == 1
