@@ -43,7 +43,8 @@ def find_files(patterns: Sequence[str]) -> tuple[list[str], list[tuple[str, Sour
         matches = named if named and not set("*?") & set(pattern) else named + glob.glob(where, recursive=True)
         found.update(matches)
         if not matches:
-            failures.append((pattern, SourceError("no such file: put one there, or name others in CSV_PATHS, or after --file", permanent=True)))
+            told = "no such file: put one there, or name others in CSV_PATHS, or after --file"
+            failures.append((pattern, SourceError(told, permanent=True)))
     return sorted(found), failures
 
 
