@@ -54,7 +54,6 @@ def compare(base: Profile | None, new: Profile, model: Mapping[str, bool]) -> Fi
     """Compare a payload with its stream's profile; without one, with what the model requires. `model`: role to whether it is required."""
     if base is None:
         base = expected(new, model)
-    base = unmoved(base, new)
     if new.records < 1 or not base.fields:
         return Findings()
     new, moved = follow_objects(base, new, model)
@@ -76,12 +75,6 @@ def compare(base: Profile | None, new: Profile, model: Mapping[str, bool]) -> Fi
 def held(new: Profile) -> set[str]:
     """What we find in a payload's fields, whatever upstream calls them."""
     return {role for name, role in new.roles.items() if name in new.fields}
-
-
-def unmoved(base: Profile, new: Profile) -> Profile:
-    """A stream's profile without fields that are there under another of the names we know: a file's header may choose among them."""
-    moved = {name for name in base.fields if name not in new.fields and base.roles.get(name) in held(new)}
-    return replace(base, fields={name: found for name, found in base.fields.items() if name not in moved}) if moved else base
 
 
 def expected(new: Profile, model: Mapping[str, bool]) -> Profile:
@@ -223,6 +216,8 @@ def is_foreign(base: Profile, new: Profile, renames: Mapping[str, tuple[str, Mat
     renames = {old: pair for old, pair in renames.items() if pair[1].factor is None and pair[1].confidence >= TRUSTED}
     usual = [name for name, found in base.fields.items() if found.seen >= 0.9 * base.within(name) and found.share("object") < 0.5]
     kept = [name for name in usual if name in new.fields or name in renames]
-    lost = any(is_required(name, base, model) and name not in new.fields and name not in renames for name in base.fields)
+    there = held(new)  # a file's header may call a field otherwise
+    gone = [name for name in base.fields if name not in new.fields and name not in renames and base.roles.get(name) not in there]
+    lost = any(is_required(name, base, model) for name in gone)
     roots = {name.partition(".")[0] for name in usual if name not in kept}
     return lost and len(roots) > 1 and len(kept) * 2 < len(usual)  # one root alone may have been renamed
