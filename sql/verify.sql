@@ -76,6 +76,7 @@ order by external_id, d.field
 -- name: list_price_differences
 -- Prices that the payloads tell and history does not have, or has otherwise. A price that history has beyond them is none:
 -- it was backfilled, or seen again later in bytes that are stored once. Months that were dropped are no difference either.
+-- Once something is pruned, only a price whose run has all its payloads still can be vouched for.
 select external_id, observed_at, d.difference, d.field, d.served, d.replayed
 from price_history n
 left join served_prices s using (source, external_id, observed_at)
@@ -90,6 +91,8 @@ cross join lateral (
         ('volume_24h_usd', s.volume_24h_usd::text, n.volume_24h_usd::text)
     ) f(field, served, replayed)
     where s.run_id is not null and f.served is distinct from f.replayed and %(whole)s::boolean
+      and (not %(pruned)s::boolean
+           or not exists (select from etl_batches b where b.run_id = s.run_id and b.raw_id <> all (%(chosen)s::bigint[])))
 ) d
 where n.source = %(source)s
 order by external_id, observed_at, d.field

@@ -84,3 +84,13 @@ def test_a_source_that_is_running_is_not_retried(etl: Any, loaded: dict[str, str
 def test_entries_are_exported_one_object_a_line(etl: Any, loaded: dict[str, str]) -> None:
     done = etl("quarantine", "export")
     assert [row["record"] for row in done.objects] == ["doge,DOGE,Doge,-1\n", 'eth,ETH,Ether,"cheap"\n']
+
+
+def test_a_bad_point_of_an_assets_history_is_not_mended_by_its_price_of_today(etl: Any, tmp_path: Path, conn: Connection) -> None:
+    (tmp_path / "history.csv").write_text("date,price\n2026-01-02,1.5\n2026-01-03,oops\n2026-01-04,2.5\n")
+    etl("backfill", "--file", str(tmp_path / "history.csv"), "--asset", "foo")
+    (tmp_path / "assets.csv").write_text("id,symbol,name,price\nfoo,FOO,Foo,3\n")
+    assert etl("run", "--source", "csv", CSV_PATHS=str(tmp_path / "assets.csv")).code == 0
+    assert conn.execute("select resolved_at from quarantined_records").fetchall() == [{"resolved_at": None}]
+    tried = etl("quarantine", "retry")
+    assert (tried.code, tried.err.startswith("nothing was tried")) == (0, True)

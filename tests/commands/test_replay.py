@@ -248,3 +248,43 @@ def test_what_was_pruned_makes_a_verification_partial_and_says_so(etl: Any, worl
     told = done.objects[-1]["sources"][0]
     assert (done.code, told["pruned"], told["unverified"], told["extra"]) == (0, 1, 30, 0)
     assert "rows not verified" in etl("replay", "--verify", **world).out
+
+
+def test_rows_of_a_pruned_payload_are_vouched_for_by_no_other(etl: Any, world: Any, conn: Connection, upstream: Any) -> None:
+    days = ["2026-01-03T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-04T00:00:00Z"]
+    for number, (a, b) in enumerate([(days[1], days[1]), (days[0], days[1]), (days[1], days[2])]):
+        upstream.answers["/g/coins/markets"] = coins(("a", 1 + number, a), ("b", 1 + number, b))
+        assert etl("run", "--source", "coingecko", **world).code == 0
+        conn.execute("update etl_checkpoints set position = '{}'")
+    conn.execute("update raw_payloads set fetched_at = fetched_at - interval '100 days' where run_id = 2")
+    conn.execute("update etl_batches set committed_at = committed_at - interval '100 days' where run_id = 2")
+    assert etl("prune", "--raw-older-than", "90d", **world).code == 0
+    done = etl("replay", "--source", "coingecko", "--verify", "--json", **world)
+    assert (done.code, differing(done), done.objects[-1]["sources"][0]["unverified"]) == (0, [], 1)
+
+
+@pytest.mark.parametrize(("price", "passed_by"), [("abc", 60), (-1, 0)])
+def test_what_a_refused_run_kept_does_not_stand_in_the_way_of_a_replay(
+    etl: Any, world: Any, conn: Connection, upstream: Any, price: Any, passed_by: int
+) -> None:
+    good = coins(*((f"g{n}", n + 1, "2026-01-01T00:00:00Z") for n in range(60)))
+    upstream.answers["/g/coins/markets"] = good
+    assert etl("run", "--source", "coingecko", **world).code == 0
+    upstream.answers["/g/coins/markets"] = coins(*((f"g{n}", price, "2026-01-02T00:00:00Z") for n in range(60)))
+    assert etl("run", "--source", "coingecko", **world).code == 3
+    upstream.answers["/g/coins/markets"] = good.replace(b"2026-01-01", b"2026-01-03")
+    assert etl("run", "--source", "coingecko", **world).code == 0
+    kept = conn.execute("select count(*) as n from raw_payloads").fetchone()
+    assert kept == {"n": 3}
+    done = etl("replay", "--source", "coingecko", "--json", **world)
+    told = done.objects[-1]["runs"][0]
+    assert (done.code, told["records_extracted"], told["records_quarantined"]) == (0, 120 + passed_by, passed_by)
+    assert etl("replay", "--source", "coingecko", "--verify", **world).code == 0
+
+
+def test_a_dry_replay_counts_what_the_replay_then_does(etl: Any, world: Any, tmp_path: Path) -> None:
+    for price in (1, 2):
+        (tmp_path / "assets.csv").write_text(rows(range(5), lambda n, price=price: price * (n + 1)))
+        etl("run", "--source", "csv", **world)
+    counted, done = (etl("replay", *dry, "--json", **world).objects[-1]["runs"][0] for dry in (["--dry-run"], []))
+    assert (counted["records_updated"], counted["records_unchanged"]) == (done["records_updated"], done["records_unchanged"]) == (0, 10)

@@ -10,6 +10,8 @@ import pytest
 from etl.drift.store import accept, undo
 from etl.errors import Refused, SourceError
 from etl.lease import Counts
+from etl.retry import retry_all
+from etl.stop import Stop
 
 Coins = Callable[..., list[dict[str, Any]]]
 EVENTS = "select field, change, suggested_field, relied, required from schema_drift order by id"
@@ -211,3 +213,27 @@ def test_a_dry_run_records_nothing(usual: Any) -> None:
 def test_accepting_what_is_not_there_is_one_clear_line(world: Any) -> None:
     with pytest.raises(SourceError, match="there is no drift 7: see kasparro-etl drift list"):
         accept(world.conn, 7, force=False)
+
+
+def test_a_payload_set_aside_is_loaded_by_a_retry_once_its_rename_is_accepted(usual: Any) -> None:
+    usual.environ = {"ETL_DRIFT_POLICY": "quarantine"}
+    usual.bodies.append(renamed(priced(60, first=100), "price", "usd_price"))
+    usual.run()
+    before = usual.rows("select position from etl_checkpoints")
+    assert retry_all(usual.conn, usual.source, Stop(), ()) == Counts(inserted=60)  # an optional field is lost, the records are valid
+    accept(usual.conn, 1, force=False)
+    usual.conn.execute("update quarantined_records set resolved_at = null")
+    assert retry_all(usual.conn, usual.source, Stop(), ()) == Counts(updated=60)
+    assert usual.rows("select count(price_usd) from unified_data") == [(110,)]
+    assert usual.rows("select resolved_at is not null from quarantined_records") == [(True,)]
+    assert usual.rows("select position from etl_checkpoints") == before
+
+
+def test_a_payload_of_which_nothing_is_valid_stays_in_quarantine_after_a_retry(usual: Any) -> None:
+    usual.bodies.append(renamed(priced(60), "id", "coin_id"))
+    assert usual.run().status == "refused"
+    assert retry_all(usual.conn, usual.source, Stop(), ()) == Counts(quarantined=60)
+    assert usual.rows("select raw_position, attempts, resolved_at from quarantined_records") == [(None, 2, None)]
+    accept(usual.conn, 1, force=False)
+    assert retry_all(usual.conn, usual.source, Stop(), ()) == Counts(inserted=10, unchanged=50)
+    assert usual.rows("select count(*) from quarantined_records where resolved_at is null") == [(0,)]
