@@ -283,8 +283,8 @@ def test_what_a_refused_run_kept_does_not_stand_in_the_way_of_a_replay(
 
 
 def test_a_dry_replay_counts_what_the_replay_then_does(etl: Any, world: Any, tmp_path: Path) -> None:
-    for price in (1, 2):
-        (tmp_path / "assets.csv").write_text(rows(range(5), lambda n, price=price: price * (n + 1)))
+    for prices in (lambda n: n + 1, lambda n: 2 * (n + 1)):
+        (tmp_path / "assets.csv").write_text(rows(range(5), prices))
         etl("run", "--source", "csv", **world)
     counted, done = (etl("replay", *dry, "--json", **world).objects[-1]["runs"][0] for dry in (["--dry-run"], []))
     assert (counted["records_updated"], counted["records_unchanged"]) == (done["records_updated"], done["records_unchanged"]) == (0, 10)
