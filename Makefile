@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ROWS ?= 1000000
-URL ?= http://127.0.0.1:$${PORT:-8000}
+HERE = http://$$($(COMPOSE) port api 8000 2>/dev/null || echo 127.0.0.1:$${PORT:-8000})
 KUBERNETES := $(filter-out deploy/kubernetes/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 
 .PHONY: help run serve test screenshots trials trials-full lint lock clean ready up down logs smoke test-coverage bench
@@ -56,7 +56,7 @@ screenshots: ready ## pictures of every page into build/screenshots, and the two
 
 up: ## Postgres, ETL, worker and API in containers; nothing but Docker is needed
 	@REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(COMPOSE) up --build --detach
-	@echo "API on $(URL)   (the first load is under way; make smoke, make logs, make down)"
+	@echo "API on $(HERE)   (the first load is under way; make smoke, make logs, make down)"
 
 down: ## stop the containers; data stays
 	@$(COMPOSE) down
@@ -64,18 +64,20 @@ down: ## stop the containers; data stays
 logs: ## follow what the containers say
 	@$(COMPOSE) logs --follow --tail 50
 
-smoke: ## ask everything of what runs at URL, by default the containers of make up
-	@if key=$$($(COMPOSE) exec -T api cat /secrets/api/api_key 2>/dev/null); then \
-		echo "$$key" | $(PYTHON) tests/smoke.py "$(URL)" --api-key-file - --etl "$(COMPOSE) exec -T etl"; \
-	else $(PYTHON) tests/smoke.py "$(URL)"; fi
+# The key and the command line of the containers here belong to no other place: a URL that is given is asked without them.
+smoke: ## ask everything of the containers of make up, or of what runs at URL=https://…
+	@if [ -n "$(URL)" ]; then $(PYTHON) tests/smoke.py "$(URL)"; \
+	elif key=$$($(COMPOSE) exec -T api cat /secrets/api/api_key 2>/dev/null); then \
+		echo "$$key" | $(PYTHON) tests/smoke.py "$(HERE)" --api-key-file - --etl "$(COMPOSE) exec -T etl"; \
+	else $(PYTHON) tests/smoke.py "$(HERE)"; fi
 
 # An environment that was damaged since is made anew.
 ready: $(STAMP)
 	@$(BIN)/python -c 'import etl.cli, pytest' 2>/dev/null || { echo "$(VENV) is damaged: making it anew"; rm -rf $(VENV); $(MAKE) --no-print-directory $(STAMP); }
 
-bench: ready ## measure loads and reads beside psql and peers; writes benchmarks/results.md (a quarter of an hour)
+bench: ready ## measure beside psql and peers, all or ONLY="reads csv"; writes benchmarks/results.md (an hour)
 	@echo "measuring with $(ROWS) rows: leave the machine alone meanwhile"
-	@$(BIN)/python -m benchmarks --rows $(ROWS)
+	@$(BIN)/python -m benchmarks --rows $(ROWS) $(if $(MOST),--most $(MOST)) $(if $(ONLY),--only $(ONLY))
 
 lint: $(STAMP) ## code, types, images, workflows, manifests: all linters, without a network
 	@$(BIN)/ruff check .
@@ -91,6 +93,7 @@ lint: $(STAMP) ## code, types, images, workflows, manifests: all linters, withou
 	@$(BIN)/kubernetes-validate --strict --quiet $(KUBERNETES)
 	@for file in deploy/gcp/*.tf; do $(BIN)/hcl2tojson $$file >/dev/null 2>&1 || { echo "$$file: not HCL" >&2; exit 1; }; done
 	@! command -v terraform >/dev/null || terraform fmt -check -diff deploy/gcp
+	@! command -v actionlint >/dev/null || actionlint -shellcheck $(BIN)/shellcheck
 
 lock: $(STAMP) ## pin again what Docker and CI install
 	@$(BIN)/python -m pip install -q uv

@@ -8,10 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.smoke import Place, call
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -63,6 +66,43 @@ def test_a_served_installation_passes(environment: dict[str, str], etl: Any, tmp
     assert "not asked" not in done.stdout
     assert bare.returncode == 0, bare.stdout
     assert bare.stdout.count("not asked") == 2
+
+
+def test_sources_that_are_not_loaded_there_are_not_asked_for_and_a_limit_on_requests_is_waited_for(
+    environment: dict[str, str], etl: Any, tmp_path: Path
+) -> None:
+    sources = "coinpaprika,coingecko,rss"
+    assert etl("run", "--source", sources, **environment).code == 0
+    limited = environment | {"API_RATE_LIMIT": "20/2"}
+    with running(str(BIN / "gunicorn"), "-c", "python:web.gunicorn_conf", "web.wsgi:app", cwd=tmp_path, env=limited):
+        done = smoke(limited, tmp_path, "--sources", sources)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_token_is_shown_with_every_request(upstream: Any) -> None:
+    upstream.answers["/health"] = (200, {}, b"{}")
+    place = Place(upstream.url, "", None, 0, "let-me-in", ("csv",))
+    assert call(place, "/health").status == 200
+    assert upstream.log[-1]["headers"]["authorization"] == "Bearer let-me-in"
+    call(replace(place, token=""), "/health")
+    assert "authorization" not in upstream.log[-1]["headers"]
+
+
+def test_the_key_of_the_containers_here_is_shown_to_no_other_place(tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\ncase "$*" in *port*) echo 127.0.0.1:8123;; *api_key*) echo the-key;; esac\n')
+    docker.chmod(0o755)
+    asked = {url: made(tmp_path, f"URL={url}") for url in ("", "https://api.example")}
+    assert asked[""] == "tests/smoke.py http://127.0.0.1:8123 --api-key-file - --etl docker compose exec -T etl"
+    assert asked["https://api.example"] == "tests/smoke.py https://api.example"
+
+
+def made(folder: Path, *variables: str) -> str:
+    """What `make smoke` would ask, with the programs of a folder first."""
+    env = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    return subprocess.run(
+        ["make", "smoke", "PYTHON=echo", *variables], cwd=ROOT, env=env, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def test_an_installation_without_data_fails(environment: dict[str, str], tmp_path: Path) -> None:

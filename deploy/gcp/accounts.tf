@@ -62,6 +62,15 @@ resource "google_cloud_run_v2_service_iam_member" "deploy" {
   member   = google_service_account.part["deploy"].member
 }
 
+# Asking for /health, where the API is not public.
+resource "google_cloud_run_v2_service_iam_member" "health" {
+  for_each = google_cloud_run_v2_service.api
+  name     = each.value.name
+  location = var.region
+  role     = "roles/run.invoker"
+  member   = google_service_account.part["deploy"].member
+}
+
 resource "google_cloud_run_v2_job_iam_member" "deploy" {
   for_each = google_cloud_run_v2_job.part
   name     = each.value.name

@@ -2,7 +2,8 @@
 
 resource "google_project_service" "needed" {
   for_each = toset([
-    "artifactregistry", "cloudscheduler", "compute", "iam", "iamcredentials", "run", "secretmanager", "servicenetworking", "sqladmin", "sts",
+    "artifactregistry", "cloudresourcemanager", "cloudscheduler", "compute", "iam", "iamcredentials", "run", "secretmanager",
+    "servicenetworking", "sqladmin", "sts",
   ])
   service            = "${each.key}.googleapis.com"
   disable_on_destroy = false
