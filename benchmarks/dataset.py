@@ -29,18 +29,18 @@ RUNS = """
 insert into etl_runs (source, trigger, status, requested_at, started_at, finished_at, records_extracted, records_inserted, batches)
 select (array['coinpaprika', 'coingecko', 'csv', 'rss'])[1 + n % 4], 'cron', case when n % 50 = 0 then 'failed' else 'success' end,
     at, at, at + n % 90 * interval '1 second', n % 2500, n % 2500, 1
-from generate_series(1, {runs}) n, lateral (select now() - ({runs} - n) * interval '1 minute' as at) clock
+from generate_series({first}, {last}) n, lateral (select now() - ({last} - n) * interval '1 minute' as at) clock
 """
 
 
-def fill(dsn: str, rows: int, runs: int) -> None:
-    """Make the records and the runs; a CHUNK a transaction."""
+def fill(dsn: str, rows: int, runs: int, first: int = 0) -> None:
+    """Make the records from the `first` up to so many, a CHUNK a transaction, and the runs."""
     with connect(dsn, "benchmark") as conn:
         conn.execute("select setseed(0.42)")
-        for first in range(0, rows, CHUNK):
-            conn.execute(ROWS.format(first=first, last=min(first + CHUNK, rows) - 1, words=WORDS).encode())
+        for start in range(first, rows, CHUNK):
+            conn.execute(ROWS.format(first=start, last=min(start + CHUNK, rows) - 1, words=WORDS).encode())
             conn.commit()
-        conn.execute(RUNS.format(runs=runs).encode())
+        conn.execute(RUNS.format(first=1, last=runs).encode())
         conn.commit()
         conn.autocommit = True
         conn.execute("vacuum (analyze)")

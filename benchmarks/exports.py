@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import http.client
+import os
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+from benchmarks.bench import Bench
+from benchmarks.cpu import cpu_of, cpu_of_tree, find_postmaster
+from benchmarks.databases import filled
+from benchmarks.results import seconds, table
 from benchmarks.servers import Server, gunicorn, memory
+from benchmarks.targets import Target, at_least, at_most
 from shared.embedded_host import list_folders
 from web.queries import COLUMNS
 
@@ -24,36 +32,40 @@ COPIES = {
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The median of the rounds: seconds, megabytes sent, and by how many megabytes a worker's peak was above what it held before."""
+    """Seconds, megabytes sent, processor seconds of gunicorn or psql and of Postgres; how many MB a worker's peak rose."""
 
     name: str
     seconds: float
     megabytes: float
-    grown: float | None
+    client_cpu: float
+    server_cpu: float
+    grown: float | None = None
 
 
-def measure(dsn: str, rounds: int, folder: Path) -> list[Export]:
-    """Export all rows in each form, each beside psql, `rounds` times."""
+def measure(bench: Bench) -> dict[str, Any]:
+    """Export all rows in each form, each beside psql, in turn."""
     found: dict[str, list[Export]] = {}
-    with gunicorn("web.wsgi:app", dsn, folder / "export.log") as server:
-        download(server, "csv")
-        for _ in range(rounds):
-            for told in (download(server, "csv"), *(copied(dsn, name) for name in COPIES), download(server, "ndjson")):
+    with filled(bench.dsn, bench.rows) as dsn, gunicorn("web.wsgi:app", dsn, bench.folder / "export.log") as server:
+        postmaster = find_postmaster(dsn)
+        download(server, "csv", postmaster)
+        for _ in range(bench.rounds):
+            psql = (copied(dsn, name, postmaster) for name in COPIES)
+            for told in (download(server, "csv", postmaster), *psql, download(server, "ndjson", postmaster)):
                 found.setdefault(told.name, []).append(told)
-    return [
-        Export(
-            name, median(each.seconds for each in all_of), all_of[0].megabytes, max((each.grown or 0.0 for each in all_of), default=None)
-        )
-        if all_of[0].grown is not None
-        else Export(name, median(each.seconds for each in all_of), all_of[0].megabytes, None)
-        for name, all_of in found.items()
-    ]
+    return {"rows": bench.rows, "exports": [asdict(middle(all_of)) for all_of in found.values()]}
 
 
-def download(server: Server, form: str) -> Export:
+def middle(rounds: list[Export]) -> Export:
+    """The medians of the rounds; of the memory the most."""
+    took, client, server = (median(getattr(each, name) for each in rounds) for name in ("seconds", "client_cpu", "server_cpu"))
+    grown = max((each.grown for each in rounds if each.grown is not None), default=None)
+    return Export(rounds[0].name, took, rounds[0].megabytes, client, server, grown)
+
+
+def download(server: Server, form: str, postmaster: int) -> Export:
     """Fetch an export of ours; the memory is that of the worker that grew the most."""
-    before = {pid: reset_peak(pid) for pid in server.workers()}
-    conn = http.client.HTTPConnection(*server.address, timeout=900)
+    before = {pid: (reset_peak(pid), cpu_of(pid)) for pid in server.workers()}
+    conn, used = http.client.HTTPConnection(*server.address, timeout=900), cpu_of_tree(postmaster)
     began, size = time.perf_counter(), 0
     conn.request("GET", f"/data/export?format={form}")
     response = conn.getresponse()
@@ -63,22 +75,26 @@ def download(server: Server, form: str) -> Export:
         size += len(piece)
     took = time.perf_counter() - began
     conn.close()
-    return Export(f"ours, {form.upper()}", took, size / 1e6, max(memory(pid, "VmHWM") - held for pid, held in before.items()))
+    client = sum(cpu_of(pid) - earlier for pid, (_, earlier) in before.items())
+    grown = max(memory(pid, "VmHWM") - held for pid, (held, _) in before.items())
+    return Export(f"ours, {form.upper()}", took, size / 1e6, client, cpu_of_tree(postmaster) - used, grown)
 
 
-def copied(dsn: str, name: str) -> Export:
+def copied(dsn: str, name: str, postmaster: int) -> Export:
     """Let psql write the same to nowhere."""
-    began = time.perf_counter()
+    used, began, size = cpu_of_tree(postmaster), time.perf_counter(), 0
     command = [find_psql(), "-qX", "-v", "ON_ERROR_STOP=1", "-c", COPIES[name], dsn]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout
-        size = 0
-        while piece := process.stdout.read(PIECE):
-            size += len(piece)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout
+    while piece := process.stdout.read(PIECE):
+        size += len(piece)
+    process.stdout.close()
+    _, status, spent = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
     took = time.perf_counter() - began
     if process.returncode:
         raise RuntimeError(f"psql ended with {process.returncode}")
-    return Export(name, took, size / 1e6, None)
+    return Export(name, took, size / 1e6, spent.ru_utime + spent.ru_stime, cpu_of_tree(postmaster) - used)
 
 
 def find_psql() -> str:
@@ -91,3 +107,27 @@ def reset_peak(pid: int) -> float:
     """Let a process's peak begin anew; return what it holds now, in megabytes."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     return memory(pid)
+
+
+def tell(found: dict[str, Any]) -> list[str]:
+    """Seconds, speed, processor time, memory."""
+    lines = []
+    for each in found["exports"]:
+        cpu = (seconds(each[side]) if side in each else "" for side in ("client_cpu", "server_cpu"))
+        speed = f"{found['rows'] / each['seconds']:,.0f}"
+        grown = "" if each["grown"] is None else f"{each['grown']:.1f}"
+        lines.append((each["name"], seconds(each["seconds"]), speed, f"{each['megabytes']:.0f}", *cpu, grown))
+    return [
+        "## Export of all rows",
+        table(("", "seconds", "rows/s", "MB", "CPU s of gunicorn or psql", "CPU s of Postgres", "memory, + MB"), lines),
+        "The memory is how far the peak of a worker went above what it held before, at worst.",
+    ]
+
+
+def judge(found: dict[str, Any]) -> Iterator[Target]:
+    """Speed against psql's copy, and memory."""
+    by = {each["name"]: each for each in found["exports"]}
+    for form in ("CSV", "NDJSON"):
+        ours = by[f"ours, {form}"]
+        yield at_least(f"export as {form}, against psql's copy as CSV", by["psql, CSV"]["seconds"] / ours["seconds"], 0.5)
+        yield at_most(f"export as {form}, memory of the worker beyond what it held", ours["grown"], 10, " MB")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.servers import PEERS
+from benchmarks.environments import PEERS, list_pinned
 from shared.db import connect
 
 OURS = ("kasparro-etl", "flask", "gunicorn", "psycopg", "pydantic")
@@ -31,5 +31,5 @@ def describe(dsn: str) -> dict[str, str]:
         "Python": platform.python_version(),
         "Postgres": f"{row['server']}, embedded, shared_buffers {row['buffers']}, max_wal_size 8GB, otherwise as `make run` has it",
         "ours": ", ".join(f"{name} {version(name)}" for name in OURS),
-        "peers": ", ".join(f"{name} {pinned[name]}" for name in THEIRS),
+        "peers": ", ".join(f"{name} {number}" for name, number in ({name: pinned[name] for name in THEIRS} | list_pinned()).items()),
     }

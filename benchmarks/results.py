@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from statistics import median
 from typing import Any
 
+ABOUT = ("machine", "Python", "Postgres", "ours", "peers")
+"""Facts that are told once, of the section measured last."""
 
-def write(found: dict[str, Any]) -> str:
-    """Markdown of everything that was measured."""
+
+def write(sections: dict[str, Any], pages: dict[str, list[str]], judged: Iterable[dict[str, Any]], left: Iterable[str]) -> str:
+    """Markdown of every section that was ever measured, each with the command, the time and the load it was measured under."""
+    newest = max(sections.values(), key=lambda section: section["about"]["measured"])["about"]
     parts = [
         "# Results",
-        f"`{found['command']}`: {found['rows']:,} rows, medians of {found['rounds']} rounds, the load generator on the same machine.",
-        table(("", ""), found["facts"].items()),
+        "Written by `python -m benchmarks`, which `make bench` runs. Medians of the rounds; what is compared was measured in turn, "
+        "one after the other in each round. The load generator, the servers and Postgres share the machine.",
+        table(("", ""), ((name, newest[name]) for name in ABOUT)),
         "## Targets",
-        table(("target", "aim", "measured", ""), targets(found["targets"])),
+        table(("target", "aim", "measured", "", "section"), map(line, judged)),
+        f"Sections not measured yet: {', '.join(left) or 'none'}.",
+        *(part for name, told in pages.items() for part in [told[0], tell_about(sections[name]["about"], newest), *told[1:]]),
     ]
-    for section, tell in (("reads", reads), ("exports", exports), ("csv", loads), ("start", start)):
-        if section in found:
-            parts += tell(found)
     return "\n\n".join(parts) + "\n"
 
 
@@ -29,63 +32,27 @@ def table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
-def targets(found: list[dict[str, Any]]) -> Iterable[Iterable[Any]]:
-    """A line a target."""
-    return ((each["name"], each["aim"], each["measured"], "met" if each["met"] else "**missed**") for each in found)
+def line(target: dict[str, Any]) -> tuple[str, ...]:
+    """A line of the table of targets."""
+    return target["name"], target["aim"], target["measured"], "met" if target["met"] else "**missed**", target["section"]
 
 
-def reads(found: dict[str, Any]) -> list[str]:
-    """Requests a second and latencies by number of clients; memory."""
-    cases: dict[str, dict[int, dict[str, Any]]] = {}
-    for each in found["reads"]:
-        cases.setdefault(each["case"], {})[each["clients"]] = each
-    clients = sorted({each["clients"] for each in found["reads"]})
-    head = ["case", *(f"{text}, {count}" for count in clients for text in ("req/s", "p50 ms", "p99 ms"))]
-    lines = [
-        [name, *(cell for count in clients for cell in (f"{by[count]['rate']:,.0f}", f"{by[count]['p50']:.2f}", f"{by[count]['p99']:.1f}"))]
-        for name, by in cases.items()
-    ]
-    wrong = [f"{each['case']} at {each['clients']}: {each['failures']}" for each in found["reads"] if each["failures"]]
-    busiest = max(each["cpu"] for each in found["reads"])
-    return [
-        "## Reads",
-        f"At {', '.join(map(str, clients))} clients, two workers, {found['seconds']:g} s a measurement, all cases once a round. "
-        f"The load generator took {100 * busiest:.0f} % of a core at most. "
-        f"Answers of another status, which are left out: {'; '.join(wrong) or 'none'}.",
-        table(head, lines),
-        table(("worker of", "MB"), ((name, f"{used:.0f}") for name, used in found["memory"].items())),
-    ]
+def tell_about(about: dict[str, Any], newest: dict[str, Any]) -> str:
+    """Under which circumstances a section was measured, and what differs from what stands above."""
+    other = "".join(f"; {name}: {about[name]}" for name in ABOUT if about[name] != newest[name])
+    rounds = f"{about['rounds']} rounds" if about["rounds"] > 1 else "one round"
+    took = f", {about['minutes']:.1f} minutes" if about.get("minutes") else ""
+    return f"`{about['command']}`: {about['rows']:,} rows, {rounds}, {about['measured']}{took}; load before: {about['load before']}{other}."
 
 
-def exports(found: dict[str, Any]) -> list[str]:
-    """Seconds, speed, memory."""
-    lines = [
-        [each["name"], f"{each['seconds']:.2f}", f"{found['rows'] / each['seconds']:,.0f}", f"{each['megabytes']:.0f}", grown(each)]
-        for each in found["exports"]
-    ]
-    return ["## Export of all rows", table(("", "seconds", "rows/s", "MB", "memory, + MB"), lines)]
+def seconds(value: float) -> str:
+    """Seconds with the digits that mean something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def grown(each: dict[str, Any]) -> str:
-    """How much memory an export took."""
-    return "" if each["grown"] is None else f"{each['grown']:.1f}"
+def costs(used: dict[str, Any]) -> tuple[str, str, str, str]:
+    """The cells of what a command cost: seconds, processor seconds of client and server, megabytes."""
+    return *(seconds(used[name]) for name in ("seconds", "client_cpu", "server_cpu")), f"{used['memory']:.0f}"  # type: ignore[return-value]
 
 
-def loads(found: dict[str, Any]) -> list[str]:
-    """Medians of the cases of a CSV."""
-    lines = []
-    for name in dict.fromkeys(each["name"] for each in found["csv"]):
-        rounds = [each for each in found["csv"] if each["name"] == name]
-        ours, psql = (median(each[whose] for each in rounds) for whose in ("ours", "psql"))
-        ratio = median(each["ours"] / each["psql"] for each in rounds)
-        lines.append((name, f"{ours:.2f}", f"{psql:.2f}", f"{ratio:.2f}", max(each["memory"] for each in rounds)))
-    return [
-        "## Load of a CSV, beside psql's copy and upsert",
-        f"Medians of {found['loads']} rounds." if found["loads"] > 1 else "One round.",
-        table(("case", "ours s", "psql s", "ratio", "MB"), lines),
-    ]
-
-
-def start(found: dict[str, Any]) -> list[str]:
-    """Seconds of a start."""
-    return ["## Start of the command line", table(("", "seconds"), ((name, f"{took:.3f}") for name, took in found["start"].items()))]
+COSTS = ("seconds", "client CPU s", "server CPU s", "peak MB")
