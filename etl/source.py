@@ -52,6 +52,7 @@ class Payload:
     `capped` when we asked for no more. A list that shrank, and an asset missing from whole lists, are told by them.
     `notes` are for the operator: what upstream looks like that a person should know.
     `head`: its records show what the upstream's records look like. Not so a later page or block, which goes on with a list.
+    `loaded_at`: when the run began that loaded it last, None for one that is new.
     """
 
     body: bytes
@@ -65,16 +66,26 @@ class Payload:
     list_end: Literal["", "whole", "capped"] = ""
     notes: tuple[str, ...] = ()
     head: bool = True
+    loaded_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A rename that was accepted: in a stream, what upstream calls `upstream` is `field`, which to us is `role`."""
+    """A rename that was accepted: in a stream, what upstream calls `upstream` is `field`, which to us is `role`.
+
+    `until` is when it was taken back; a stored payload that was loaded in between is read under it again.
+    """
 
     stream: str
     upstream: str
     field: str
     role: str | None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def counts(self, loaded_at: datetime | None) -> bool:
+        """Whether it is in force for a payload that is new (None), or that a run of some time loaded."""
+        return self.until is None or (self.since is not None and loaded_at is not None and self.since <= loaded_at < self.until)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class DriftQuery(Query):
     source: Text | None = Field(None, description="only of this source")
     change: Change | None = Field(None, description="only of this kind")
     run_id: Whole | None = Field(None, ge=1, description="only those that this run was the last to see")
-    all: bool = Field(False, description="those that were accepted since too")
+    all: bool = Field(False, description="those that were accepted or have ended since too")
     limit: Whole = Field(50, ge=1, le=1000, description="how many")
     before: Whole | None = Field(None, ge=1, description="only those with a smaller id: the last of a page leads to the next")
 
@@ -45,6 +45,7 @@ class DriftEventAnswer(Answer):
     first_seen_at: datetime
     last_seen_at: datetime
     accepted_at: datetime | None
+    resolved_at: datetime | None = Field(description="when the field was as before again, or a person dismissed the change")
     run_id: int = Field(description="the run that saw it last")
 
 

@@ -10,6 +10,7 @@ import click
 
 from etl.commands.session import session
 from etl.drift.store import accept as accept_drift
+from etl.drift.store import dismiss as dismiss_drift
 from etl.drift.store import undo as undo_drift
 from etl.errors import SourceError
 from etl.report import one_object
@@ -30,13 +31,14 @@ def drift() -> None:
     Examples:
       kasparro-etl drift list --source coinpaprika
       kasparro-etl drift accept 17
+      kasparro-etl drift dismiss 18
       kasparro-etl drift undo 17
     """
 
 
 @drift.command("list")
 @click.option("--source", type=click.Choice(list(SOURCES)), help="Only of this source.")
-@click.option("--all", "everything", is_flag=True, help="Accepted changes too.")
+@click.option("--all", "everything", is_flag=True, help="Those that were accepted or have ended, too.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Newest first.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 def list_drift(source: str | None, everything: bool, limit: int, as_json: bool) -> None:
@@ -59,7 +61,8 @@ def list_drift(source: str | None, everything: bool, limit: int, as_json: bool) 
 
 def cells(row: dict[str, Any]) -> list[str]:
     """One change as a line of the table."""
-    told = "; ".join(part for part in ("accepted" if row["accepted_at"] else "", row["note"] or "", (row["sample"] or "")[:60]) if part)
+    state = "accepted" if row["accepted_at"] else "ended" if row["resolved_at"] else ""
+    told = "; ".join(part for part in (state, row["note"] or "", (row["sample"] or "")[:60]) if part)
     return [
         str(row["id"]),
         row["source"] + (f" {row['stream']}" if row["stream"] else ""),
@@ -104,8 +107,26 @@ def said(row: dict[str, Any]) -> str:
 
 @drift.command()
 @NUMBERS
+def dismiss(numbers: tuple[int, ...]) -> None:
+    """Close changes without accepting them: nothing is read otherwise. One that a run sees again is told again.
+
+    A change whose field a good run finds as before is closed by itself.
+
+    \b
+    Example:  kasparro-etl drift dismiss 18
+    """
+    with session() as (_, link):
+        for number in numbers:
+            row = decided(dismiss_drift, link.conn, number)
+            click.echo(
+                f"{row['source']}: {row['field']} {row['change']} is closed; kasparro-etl drift undo {number} opens it again", err=True
+            )
+
+
+@drift.command()
+@NUMBERS
 def undo(numbers: tuple[int, ...]) -> None:
-    """Take decisions back, from the next run on.
+    """Take decisions back, from the next run on: a change that was accepted or closed is open again.
 
     \b
     Example:  kasparro-etl drift undo 17

@@ -12,11 +12,17 @@ from shared.db import Connection
 
 
 def aliased(conn: Connection, source: Source) -> Source:
-    """The source with the renames that were accepted for it by now."""
+    """The source with the renames that were accepted for it by now.
+
+    Those that were taken back count for the payloads that were loaded under them. A source with ways of its own keeps what an alias told
+    with the payload.
+    """
     aliases = list_aliases(conn, source.name)
     if not aliases:
         return source
-    return (source.shape.rename or rename_values)(source, aliases)
+    if source.shape.rename:
+        return source.shape.rename(source, [alias for alias in aliases if alias.until is None])
+    return rename_values(source, aliases)
 
 
 def rename_values(source: Source, aliases: Sequence[Alias]) -> Source:
@@ -24,7 +30,8 @@ def rename_values(source: Source, aliases: Sequence[Alias]) -> Source:
 
     def parse(payload: Payload) -> Iterator[Any]:
         stream = source.shape.stream(payload)
-        ours = [(alias.upstream.split("."), alias.field.split(".")) for alias in aliases if alias.stream == stream]
+        counting = [alias for alias in aliases if alias.stream == stream and alias.counts(payload.loaded_at)]
+        ours = [(alias.upstream.split("."), alias.field.split(".")) for alias in counting]
         for value in source.parse(payload):
             yield move_all(value, ours) if isinstance(value, dict) else value
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from etl.drift.contents import GONE, SURE, certain, new_content, new_kind, new_unit
+from etl.drift.contents import new_content, new_kind, new_unit
+from etl.drift.presence import EXPECTED, inside, is_absent, is_added, is_missing, is_required, is_unseen, parent
 from etl.drift.profile import Field, Profile
-from etl.drift.renames import Match, score
+from etl.drift.renames import Match, compare_names, score
 
 SUGGESTED = 0.6
 """The confidence from which on two fields are called a rename."""
 TRUSTED = 0.75
 """The confidence from which on a rename counts as a field that is still there."""
-FEWER = 0.5
-"""What is left of a field that went missing when no record is valid without it; of others `GONE` is."""
+ALIKE = 0.8
+"""How alike two names are, at the least, when a payload has too few records to tell that a field is missing."""
 FEWEST = 3
-EXPECTED = "expected"
-"""The mark of a field that was never seen and that the model requires."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change of one field. `required`: without the field no record is valid; `relied`: we load it; `note`: what a person must know."""
+    """One change of one field. `required`: without the field no record is valid; `relied`: we load it; `note`: what a person must know.
+
+    `cause` tells two changes of one field apart that are of one kind: text where numbers were, later numbers of another unit.
+    """
 
     field: str
     change: str
@@ -35,6 +37,7 @@ class Event:
     before: Field | None = None
     after: Field | None = None
     role: str | None = None
+    cause: str = ""
 
     @property
     def blocks(self) -> bool:
@@ -59,7 +62,9 @@ def compare(base: Profile | None, new: Profile, model: Mapping[str, bool]) -> Fi
     new, moved = follow_objects(base, new, model)
     missing = [name for name in base.fields if is_missing(name, base, new, model)]
     unseen = [name for name, found in new.fields.items() if found.filled and is_unseen(name, base)]
-    renames = pair(base, new, missing, unseen)
+    absent = [name for name in base.fields if name not in missing and is_absent(name, base, new)]
+    renames = pair(base, new, [*missing, *absent], unseen)
+    renames = {old: found for old, found in renames.items() if old in missing or compare_names(old, found[0]) >= ALIKE}
     events = [renamed(base, new, old, name, match, model) for old, (name, match) in renames.items()]
     taken = {name for name, _ in renames.values()}
     events += [event(base, new, name, "missing", model) for name in missing if name not in renames and not inside(name, missing)]
@@ -82,48 +87,6 @@ def expected(new: Profile, model: Mapping[str, bool]) -> Profile:
     needed = [name for name, required in model.items() if required and name not in held(new)] if new.records >= FEWEST else []
     fields = {name: Field(marks={EXPECTED: 1}) for name in needed}
     return Profile(new.records, fields, {name: name for name in model})
-
-
-def is_missing(name: str, base: Profile, new: Profile, model: Mapping[str, bool]) -> bool:
-    """Whether a field's absence is no chance, given how often it was there."""
-    old, found = base.fields[name], new.fields.get(name, Field())
-    if EXPECTED in old.marks:  # to the model a null may be right, a field inside a missing object is the object's
-        return found.seen <= new.records / 2 and not inside(name, [path for path in base.fields if path not in new.fields])
-    before, after = base.within(name), new.within(name)
-    usual = min((old.filled + 1) / (before + 2), 0.9999)
-    share = found.filled / after if after else usual  # inside an object that is null nothing is missing
-    left = FEWER if is_required(name, base, model) else GONE
-    if share > left * usual or (found.seen and usual < 0.5):
-        return False
-    return certain(found.filled, after, usual) > SURE
-
-
-def is_unseen(name: str, base: Profile) -> bool:
-    """Whether a field never appeared; what is inside an object that was always null says nothing."""
-    above = base.fields.get(parent(name))
-    return name not in base.fields and (above is None or "object" in above.kinds or not above.seen)
-
-
-def is_added(name: str, base: Profile, new: Profile) -> bool:
-    """Whether a field would have been seen before, had it been there."""
-    share = min((new.fields[name].filled + 1) / (new.within(name) + 2), 0.9999)
-    above = base.within(name) if parent(name) in base.fields else base.records
-    return bool(any(found.filled for found in base.fields.values())) and certain(0, above, share) > SURE
-
-
-def parent(name: str) -> str:
-    """The path of the object a field is in, "" at the top."""
-    return name.rpartition(".")[0]
-
-
-def inside(name: str, names: list[str]) -> bool:
-    """Whether a field is in one of some objects."""
-    return any(name.startswith(f"{other}.") for other in names)
-
-
-def is_required(name: str, base: Profile, model: Mapping[str, bool]) -> bool:
-    """Whether no record is valid without a field."""
-    return model.get(base.roles.get(name, ""), False)
 
 
 def follow_objects(base: Profile, new: Profile, model: Mapping[str, bool]) -> tuple[Profile, list[Event]]:
@@ -207,7 +170,8 @@ def retyped(base: Profile, new: Profile, model: Mapping[str, bool]) -> list[Even
             continue
         note = new_kind(old, after, relied=name in base.roles) or new_unit(old, after) or new_content(name, base, after)
         if note:
-            found.append(replace(event(base, new, name, "retyped", model), note=note))
+            cause = "magnitude" if note.startswith("magnitude") else note.partition(" where ")[0]
+            found.append(replace(event(base, new, name, "retyped", model), note=note, cause=cause))
     return found
 
 

@@ -136,6 +136,11 @@ def shifts(old: Field, new: Field) -> list[float]:
     return [after - before for before, after in pairs if isinstance(before, float | int) and isinstance(after, float | int)]
 
 
+def are_enough(known: int, new: Field) -> bool:
+    """Whether so many known records can stand for a field: they are many, or half of the few there are."""
+    return known >= ENOUGH or 0 < new.filled <= min(2 * known, ENOUGH)
+
+
 def spread(values: list[float]) -> float:
     """The width of the middle half."""
     low, _, high = quantiles(values, n=4)
@@ -145,7 +150,7 @@ def spread(values: list[float]) -> float:
 def shift_of(old: Field, new: Field) -> float | None:
     """By how many decades one field's numbers are another's, None when their magnitudes agree or are no numbers."""
     moved = shifts(old, new)
-    if len(moved) >= ENOUGH:
+    if len(moved) >= ENOUGH or (moved and new.filled < ENOUGH):
         middle = median(moved)
         return middle if abs(middle) >= SHIFT else None
     before, after = middle_of(old), middle_of(new)
@@ -182,7 +187,7 @@ def agreement_by_id(old: Field, new: Field, factor: float) -> float | None:
     """The same for known records, None when there are too few."""
     moved = shifts(old, new)
     both = sorted(old.anchors.keys() & new.anchors.keys())
-    if len(both) < ENOUGH or old.share("time") > 0.5 or new.share("time") > 0.5:
+    if not are_enough(len(both), new) or old.share("time") > 0.5 or new.share("time") > 0.5:
         return None
     if len(moved) < len(both) / 2:
         return sum(old.anchors[key] == new.anchors[key] for key in both) / len(both)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from etl.drift.detect import Event
+from etl.drift.ends import Opened
 from etl.drift.memory import dump, dump_field, merge, read, read_field
 from etl.drift.profile import Field, Profile, printable
 from etl.errors import SourceError
@@ -18,10 +19,15 @@ from sql import queries
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a run knows of its source's streams when it starts; `accepted` are decisions as (stream, field, change)."""
+    """What a run knows of its source's streams when it starts: profiles, decisions as (stream, field, change), streams with open events.
+
+    `ended` gathers the open events that its payloads disproved.
+    """
 
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     accepted: frozenset[tuple[str, str, str]] = frozenset()
+    drifting: frozenset[str] = frozenset()
+    ended: set[int] = field(default_factory=set)
 
 
 @driver_errors_named()
@@ -30,7 +36,31 @@ def get_known(conn: Connection, source: str) -> Known:
     profiles = conn.execute(queries["list_profiles"], {"source": source}).fetchall()
     accepted = conn.execute(queries["list_accepted"], {"source": source}).fetchall()
     decided = frozenset((row["stream"], row["field"], row["change"]) for row in accepted)
-    return Known({row["stream"]: read(row["profile"]) for row in profiles}, decided)
+    drifting = conn.execute(queries["list_drifting"], {"source": source}).fetchall()
+    found = {row["stream"]: read(row["profile"]) for row in profiles}
+    return Known(found, decided, frozenset(row["stream"] for row in drifting))
+
+
+@driver_errors_named()
+def list_opened(conn: Connection, source: str, stream: str) -> list[Opened]:
+    """Read the events of a stream that nobody decided yet."""
+    rows = conn.execute(queries["list_open_drift"], {"source": source, "stream": stream}).fetchall()
+    return [opened(row) for row in rows]
+
+
+def opened(row: Mapping[str, Any]) -> Opened:
+    """A row as an open event."""
+    before, after = (read_field(row[name]) if row[name] else None for name in ("before", "after"))
+    told = (row["id"], row["field"], row["change"], row["suggested_field"], row["cause"], row["confidence"], row["note"])
+    return Opened(*told, before, after)
+
+
+@driver_errors_named()
+def end_drifts(conn: Connection, run: Run, ids: Collection[int]) -> list[dict[str, Any]]:
+    """Close the events that a good run disproved, and return them. Raises Fenced."""
+    with conn.transaction():
+        renew_lease(conn, run)
+        return conn.execute(queries["resolve_drift"], {"ids": sorted(ids), "run_id": run.id}).fetchall()
 
 
 @driver_errors_named()
@@ -44,7 +74,7 @@ def count_drift(conn: Connection, run_id: int) -> int:
 def list_aliases(conn: Connection, source: str) -> list[Alias]:
     """Read the renames accepted for a source."""
     rows = conn.execute(queries["list_aliases"], {"source": source}).fetchall()
-    return [Alias(row["stream"], row["upstream_field"], row["field"], row["role"]) for row in rows]
+    return [Alias(row["stream"], row["upstream_field"], row["field"], row["role"], row["created_at"], row["ended_at"]) for row in rows]
 
 
 @driver_errors_named()
@@ -52,6 +82,9 @@ def record(conn: Connection, run: Run, stream: str, events: tuple[Event, ...]) -
     """Note events and return their ids. Raises Fenced."""
     with conn.transaction():
         renew_lease(conn, run)
+        for event in events:
+            if event.change == "renamed":
+                conn.execute(queries["resolve_renamed"], facts(run, stream, event))
         rows = [fetch_one(conn, queries["upsert_drift"], facts(run, stream, event)) for event in events]
     return [row["id"] for row in rows if row]
 
@@ -59,7 +92,7 @@ def record(conn: Connection, run: Run, stream: str, events: tuple[Event, ...]) -
 def facts(run: Run, stream: str, event: Event) -> dict[str, Any]:
     """An event as the statement takes it."""
     names = {"field": clean(event.field), "suggested": clean(event.suggested), "sample": clean(event.sample), "role": event.role}
-    told = {name: getattr(event, name) for name in ("change", "confidence", "note", "relied", "required")}
+    told = {name: getattr(event, name) for name in ("change", "confidence", "note", "relied", "required", "cause")}
     seen = {"before": dumped(event.before), "after": dumped(event.after)}
     return {"source": run.source, "stream": stream, "run_id": run.id} | names | told | seen
 
@@ -96,10 +129,13 @@ def accept(conn: Connection, number: int, *, force: bool) -> dict[str, Any]:
         row = get_event(conn, number)
         if row["accepted_at"]:
             raise SourceError(f"drift {number} is accepted already: kasparro-etl drift undo {number} takes it back", permanent=True)
+        if row["resolved_at"]:
+            raise SourceError(f"drift {number} has ended, nothing is to accept: kasparro-etl drift undo {number} opens it again")
         if row["note"] and "magnitude" in row["note"] and not force:
             raise SourceError(f"{refusal(row)}: pass --force if the figures mean the same", permanent=True)
         if row["change"] == "renamed":
-            conn.execute(queries["upsert_alias"], row)
+            conn.execute(queries["end_replaced_alias"], row)
+            conn.execute(queries["insert_alias"], row)
         else:
             set_field(conn, row, row["after"] if row["change"] != "missing" else None)
         conn.execute(queries["mark_drift_accepted"], {"id": number})
@@ -111,15 +147,26 @@ def undo(conn: Connection, number: int) -> dict[str, Any]:
     """Take a decision back; effective from the next run. Raises SourceError when there is none."""
     with conn.transaction():
         row = get_event(conn, number)
-        if not row["accepted_at"]:
-            raise SourceError(f"drift {number} is not accepted: see kasparro-etl drift list", permanent=True)
+        if not row["accepted_at"] and not row["resolved_at"]:
+            raise SourceError(f"drift {number} is open, it was not accepted: see kasparro-etl drift list", permanent=True)
         if row["change"] == "renamed":
-            conn.execute(queries["forget_alias"], row)
-        else:
+            conn.execute(queries["end_alias"], row)
+        elif row["accepted_at"]:
             set_field(conn, row, row["before"])
         if fetch_one(conn, queries["find_drift_again"], {"id": number}):
             raise SourceError(f"drift {number} was seen again since and is open under another number: see kasparro-etl drift list")
         conn.execute(queries["mark_drift_open"], {"id": number})
+    return row
+
+
+@driver_errors_named()
+def dismiss(conn: Connection, number: int) -> dict[str, Any]:
+    """Close an open event without a consequence; when it is seen again it is another one. Raises SourceError when it is not open."""
+    with conn.transaction():
+        row = get_event(conn, number)
+        if row["accepted_at"] or row["resolved_at"]:
+            raise SourceError(f"drift {number} is not open: see kasparro-etl drift list --all", permanent=True)
+        conn.execute(queries["mark_drift_dismissed"], {"id": number})
     return row
 
 

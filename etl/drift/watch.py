@@ -11,8 +11,9 @@ import structlog
 from pydantic import BaseModel
 
 from etl.drift.detect import Event, Findings, compare
+from etl.drift.ends import find_ended, same_causes
 from etl.drift.profile import Profile, Record, survey
-from etl.drift.store import Known, learn, record
+from etl.drift.store import Known, end_drifts, learn, list_opened, record
 from etl.errors import Refused, SourceError, Unrecognised
 from etl.guard import FEWEST_INVALID
 from etl.lease import Run
@@ -28,7 +29,10 @@ NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was seen of a payload, and what is to be done: refuse it, keep it aside, learn from it once it is loaded."""
+    """What was seen of a payload, and what is to be done: refuse it, keep it aside, learn from it once it is loaded.
+
+    `ended` are the open events that it disproves.
+    """
 
     stream: str = ""
     seen: Profile | None = None
@@ -37,6 +41,7 @@ class Verdict:
     refused: Refused | None = None
     keep: bool = False
     aside: bool = False
+    ended: tuple[int, ...] = ()
 
 
 def look(work: Work, run: Run, known: Known, source: Source, payload: Payload, head: Sequence[Any]) -> Verdict:
@@ -50,8 +55,13 @@ def look(work: Work, run: Run, known: Known, source: Source, payload: Payload, h
     if base is None:
         kept = tuple(event for event in findings.events if (stream, event.field, event.change) not in known.accepted)
         findings = Findings(kept, findings.foreign and bool(kept))
+    ended: list[int] = []
+    if findings.events or stream in known.drifting:
+        opened = list_opened(work.link.conn, source.name, stream)
+        findings = same_causes(opened, base, seen, findings, model)
+        ended = find_ended(opened, base, seen, findings, model)
     drifts = tell(work, run, stream, findings.events)
-    return judge(work, source, head, findings, Verdict(stream, seen, tuple(drifts)))
+    return judge(work, source, head, findings, Verdict(stream, seen, tuple(drifts), ended=tuple(ended)))
 
 
 def identified(source: Source, head: Sequence[Any]) -> Iterator[Record]:
@@ -106,8 +116,9 @@ def judge(work: Work, source: Source, head: Sequence[Any], findings: Findings, v
         return replace(verdict, reason=reason, aside=True, seen=None)
     invalid = len(validate(source, head, 0).rejected)
     if invalid > work.settings.etl_max_invalid_ratio * len(head) and (invalid >= FEWEST_INVALID or invalid == len(head)):
-        told = f"{reason}: {invalid} of the first {len(head)} records are invalid so: see `kasparro-etl drift list`, then {command}"
-        return refuse(verdict, told, keep=True)
+        told = f"{reason}: {invalid} of the first {len(head)} records are invalid so: see `kasparro-etl drift list`"
+        readable = any(event.change == "renamed" for event, _ in grave)  # accepting anything else makes no record valid
+        return refuse(verdict, f"{told}, then {command}" if readable else f"{told}: they load once upstream sends it as before", keep=True)
     return replace(verdict, seen=None)
 
 
@@ -130,10 +141,19 @@ def describe(event: Event) -> str:
     return f"{event.field} {'became something else' if event.change == 'retyped' else 'is ' + event.change}{note}"
 
 
-def note_loaded(work: Work, run: Run, verdict: Verdict) -> None:
+def note_loaded(work: Work, run: Run, known: Known, verdict: Verdict) -> None:
     """Learn from a payload that was loaded to its end. Raises Fenced."""
+    known.ended.update(verdict.ended)
     if verdict.seen and not work.options.dry_run:
         learn(work.link.conn, run, verdict.stream, verdict.seen)
+
+
+def note_ended(work: Work, run: Run, known: Known) -> None:
+    """Close the events that a run disproved which came to its end; what is replayed is not what upstream sends now. Raises Fenced."""
+    if not known.ended or work.options.dry_run or run.replay:
+        return
+    for row in end_drifts(work.link.conn, run, known.ended):
+        log.info("drift ended", field=row["field"], change=row["change"], stream=row["stream"] or None, drift_id=row["id"])
 
 
 def look_at_refused(work: Work, run: Run, known: Known, error: SourceError) -> SourceError:

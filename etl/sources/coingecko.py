@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any, Literal
 from urllib.parse import urlsplit
+from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,6 +24,7 @@ KEYLESS_LIMIT = RateLimit(10, 60)
 """Nothing is documented without a key; 5 to 15 a minute were reported."""
 DEMO_LIMIT = RateLimit(30, 60)
 PRO_LIMIT = RateLimit(250, 60)
+MOVED = "the list moved while it was paged: up to {} coins may be missing until the next run"
 SNAPSHOT = timedelta(minutes=15)
 """How old an interrupted snapshot may be for its next page still to belong to it."""
 
@@ -46,74 +47,110 @@ class Market(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page as it was sent, with the ids of its coins in order and the lowest and highest rank on it."""
+    """A page as it was sent, with the ids of its coins in order; what has no id is known by its contents."""
 
     payload: Payload
     ids: tuple[str, ...]
-    ranks: tuple[int, int] | None
+
+
+@dataclass(slots=True)
+class Reading:
+    """How far a run has read the list: the page that comes next, the ids of the one before (`edge`), and all that were seen.
+
+    `spare`: how many pages may still be asked again; `whole`: the list was read from its start, so `seen` is all that was seen.
+    """
+
+    number: int
+    started: str
+    edge: Sequence[str]
+    seen: set[str]
+    spare: int
+    whole: bool
+
+    @property
+    def cursor(self) -> dict[str, Any]:
+        """Where an interrupted snapshot goes on, and what shows there whether the list has shifted meanwhile."""
+        return {"page": self.number, "started": self.started, "edge": list(self.edge)}
 
 
 def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payload]:
     """Fetch page after page until `COINGECKO_MAX_PAGES`, or until a page is not full.
 
-    The list shifts while it is paged: a coin that climbs onto a page already read pushes another one down, which is then seen twice.
-    So a page that repeats an id, or leaves a gap in the ranks, sends us back until we have found as many new ids as we may have missed.
+    The list shifts while it is paged, so each page is followed by a look over the edge to the page before, see `look_back`.
     No conditional requests: the provider's ETag changes while the bytes stay the same.
     """
-    now, last = datetime.now(UTC), settings.coingecko_max_pages
-    fresh = "page" in cursor and now - datetime.fromisoformat(cursor["started"]) < SNAPSHOT
-    number, started = (cursor["page"], cursor["started"]) if fresh else (1, now.isoformat())
-    edge, top = (cursor.get("edge", []), cursor.get("top")) if fresh else ([], None)
-    seen, spare, whole = set[str](edge), PASSES * (number - 1), number == 1
-    while last == 0 or number <= last:
-        page = ask(settings, fetch, number)
-        missed, spare = count_missed(page, edge, top), spare + PASSES
-        seen.update(page.ids)
-        for back in range(number - 1, max(0, number - 1 - spare), -1):
-            if missed <= 0:
-                break
-            again, spare = ask(settings, fetch, back), spare - 1
-            if found := set(again.ids) - seen:
-                yield replace(again.payload, cursor=position(number, started, edge, top))
-            # after an interruption a new id may be one that the pages before it had
-            missed, seen = missed - (len(found) if whole else 0), seen | found
+    last, at = settings.coingecko_max_pages, begin(cursor)
+    while last == 0 or at.number <= last:
+        page = ask(settings, fetch, at.number)
+        missed = yield from look_back(settings, fetch, at, page)
         full = len(page.ids) >= PER_PAGE
-        more = full and number != last
-        edge, top = list(page.ids), page.ranks[1] if page.ranks else None
+        more = full and at.number != last
         end: Literal["", "whole", "capped"] = "" if more else "capped" if full else "whole"
-        yield replace(page.payload, cursor=position(number + 1, started, edge, top) if more else {}, list_start=number == 1, list_end=end)
+        payload = replace(page.payload, list_start=at.number == 1, list_end=end, notes=(MOVED.format(missed),) if missed else ())
+        at.number, at.edge = at.number + 1, page.ids
+        yield replace(payload, cursor=at.cursor if more else {})
         if not more:
             return
-        number += 1
 
 
-def ask(settings: Settings, fetch: Fetch, number: int) -> Page:
-    """Fetch one page. Raises FetchError, and SourceError when it is no list."""
+def begin(cursor: Cursor) -> Reading:
+    """Start at the first page, or go on with a snapshot that was interrupted a moment ago."""
+    now = datetime.now(UTC)
+    if "page" not in cursor or now - datetime.fromisoformat(cursor["started"]) >= SNAPSHOT:
+        return Reading(1, now.isoformat(), (), set(), 0, whole=True)
+    number, edge = cursor["page"], cursor.get("edge", [])
+    return Reading(number, cursor["started"], edge, set(edge), PASSES * (number - 1), whole=number == 1)
+
+
+def look_back(settings: Settings, fetch: Fetch, at: Reading, page: Page) -> Generator[Payload, None, int]:
+    """Yield what of the list was read past, and tell how many coins may still be missed.
+
+    When coins above leave, those below slide up: the ones that were next slip onto the page that was read already, without a trace
+    where ranks are counted anew. One request over the edge shows them, between coins of both pages; when it does not show coins of
+    both, the page before is asked again. When coins climb past us, as many ids come twice: pages are asked again until as many new
+    ids came.
+    """
+    missed, at.spare = len(set(page.ids) & set(at.edge)), at.spare + PASSES
+    at.seen.update(page.ids)
+    if at.number == 1:
+        return 0
+    before = at.number - 1
+    over = ask(settings, fetch, at.number, round(PER_PAGE * before / (before + 0.5)))  # in pages of this size the edge lies in the middle
+    linked = bool(set(over.ids) & set(at.edge)) and (not page.ids or bool(set(over.ids) & set(page.ids)))
+    found = yield from take_new(at, over)
+    missed -= found if at.whole else 0  # after an interruption a new id may be one that the pages before it had
+    for back in range(before, max(0, before - at.spare), -1):
+        if linked and missed <= 0:
+            break
+        again, at.spare = ask(settings, fetch, back), at.spare - 1
+        found = yield from take_new(at, again)
+        missed, linked = missed - (found if at.whole else 0), linked or not found
+    return max(0, missed) if at.whole else 0
+
+
+def take_new(at: Reading, page: Page) -> Generator[Payload, None, int]:
+    """Yield a page that was asked for once more when it has ids that were not seen, and count those."""
+    found = set(page.ids) - at.seen
+    at.seen |= found
+    if found:
+        yield replace(page.payload, cursor=at.cursor, done=at.number - 1)
+    return len(found)
+
+
+def ask(settings: Settings, fetch: Fetch, number: int, size: int = PER_PAGE) -> Page:
+    """Fetch one page of a size. Raises FetchError, and SourceError when it is no list."""
     url, last = f"{settings.coingecko_base_url}/coins/markets", settings.coingecko_max_pages
-    params = {"vs_currency": "usd", "order": "market_cap_desc", "per_page": str(PER_PAGE), "page": str(number)}
+    params = {"vs_currency": "usd", "order": "market_cap_desc", "per_page": str(size), "page": str(number)}
     body = fetch(url, params=params, headers=headers(settings)).body
     asked = f"{named(url)}?{'&'.join(f'{key}={value}' for key, value in params.items())}"
     payload = Payload(body, asked, {}, datetime.now(UTC), done=number, total=last)
-    values = list(parse(payload))
-    ranks = [value["market_cap_rank"] for value in values if isinstance(value, dict) and is_rank(value.get("market_cap_rank"))]
-    ids = tuple(identify(value) or f"#{number}-{place}" for place, value in enumerate(values))
-    return Page(payload, ids, (int(min(ranks)), int(max(ranks))) if ranks else None)
+    return Page(payload, tuple(map(known_by, parse(payload))))
 
 
-def is_rank(value: Any) -> bool:
-    """Whether a value is a rank that can be compared; unranked coins have none."""
-    return isinstance(value, Decimal) and value.is_finite() and 0 < value < 10**9
-
-
-def count_missed(page: Page, edge: list[str], top: int | None) -> int:
-    """How many coins may have climbed past us since the page before, by its ids (`edge`) and its highest rank (`top`)."""
-    gap = page.ranks[0] - top - 1 if page.ranks and top else 0
-    return max(len(set(page.ids) & set(edge)), gap)
-
-
-def position(number: int, started: str, edge: list[str], top: int | None) -> dict[str, Any]:
-    """Where an interrupted snapshot goes on, and what shows there whether the list has shifted meanwhile."""
-    return {"page": number, "started": started, "edge": edge, "top": top}
+def known_by(value: Any) -> str:
+    """What a record is told by: its id, or when that is none, or none that a checkpoint can hold, a digest of its contents."""
+    found = identify(value)
+    return found if found and found.isprintable() and len(found) <= 200 else f"#{crc32(repr(value).encode()):08x}"
 
 
 def headers(settings: Settings) -> dict[str, str]:

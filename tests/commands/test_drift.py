@@ -133,3 +133,28 @@ def test_a_feed_that_no_longer_dates_its_articles_is_an_event_of_that_feed(
 def test_a_number_that_is_none_of_a_drift_is_one_line(etl: Any, args: tuple[str, str]) -> None:
     done = etl("drift", *args)
     assert (done.code, "there is no drift 99: see kasparro-etl drift list" in done.err) == (2, True)
+
+
+def test_a_change_is_dismissed_and_a_field_that_came_back_closes_its_own(etl: Any, folder: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "day-02.csv").write_text((HEADER.format(price="price") + rows(60)).replace(",market_cap", ",").replace("000,2026", ",2026"))
+    assert etl("run", "--source", "csv", **folder).code == 0
+    assert [(event["field"], event["change"]) for event in etl("drift", "list", "--json").objects] == [("market_cap", "missing")]
+    closed = "csv: market_cap missing is closed; kasparro-etl drift undo 1 opens it again\n"
+    assert etl("drift", "dismiss", "1").err == closed
+    assert etl("drift", "list").err == "no field has changed\n"
+    assert etl("drift", "undo", "1").code == 0
+    (tmp_path / "day-03.csv").write_text(HEADER.format(price="price") + rows(70))
+    assert "drift ended" in etl("run", "--source", "csv", LOG_FORMAT="console", **folder).err
+    assert etl("drift", "list").err == "no field has changed\n"
+    assert "ended" in etl("drift", "list", "--all").out
+    assert etl("drift", "accept", "1").code == 2
+
+
+def test_a_file_that_grew_by_a_row_still_suggests_the_rename_of_one_that_follows(etl: Any, folder: dict[str, str], tmp_path: Path) -> None:
+    with (tmp_path / "day-01.csv").open("a") as file:
+        file.write("S60,Name 60,60.5,60000,2026-03-01T00:00:00Z\n")
+    assert etl("run", "--source", "csv", **folder).code == 0
+    (tmp_path / "day-02.csv").write_text(HEADER.format(price="prc_value") + "S61,Name 61,61.5,61000,2026-03-01T00:00:00Z\n")
+    assert etl("run", "--source", "csv", **folder).code == 3
+    (event,) = etl("drift", "list", "--json").objects
+    assert (event["field"], event["change"], event["suggested_field"]) == ("price", "renamed", "prc_value")

@@ -9,9 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis.strategies import builds, integers, just, lists, one_of, uuids
 
 from etl.source import Payload, Response
-from etl.sources.coingecko import PER_PAGE, SOURCE
+from etl.sources.coingecko import SOURCE, Page, Reading, look_back
 from etl.validate import validate
 from shared.settings import Settings
 
@@ -67,57 +70,76 @@ class Pages:
         assert params
         assert not follow_redirects
         self.asked.append({"url": url, "headers": headers, **params})
-        first = (int(params["page"]) - 1) * PER_PAGE
-        body = [{"id": f"coin-{n}"} for n in range(first, min(first + PER_PAGE, self.coins))]
+        size = int(params["per_page"])
+        first = (int(params["page"]) - 1) * size
+        body = [{"id": f"coin-{n}"} for n in range(first, min(first + size, self.coins))]
         return Response(200, json.dumps(body).encode(), {}, url)
 
 
+def asked(fetch: Pages) -> str:
+    """The requests in short: the page's number; with a dash when only its edge to the page before was looked over."""
+    return " ".join(request["page"] if request["per_page"] == "250" else f"-{request['page']}" for request in fetch.asked)
+
+
 @pytest.mark.parametrize(
-    ("coins", "pages", "asked"),
+    ("coins", "pages", "told"),
     [
-        (1000, "2", ["1", "2"]),
-        (1000, "4", ["1", "2", "3", "4"]),
-        (600, "4", ["1", "2", "3"]),
-        (500, "0", ["1", "2", "3"]),
-        (10, "0", ["1"]),
+        (1000, "1", "1"),
+        (1000, "2", "1 2 -2"),
+        (1000, "4", "1 2 -2 3 -3 4 -4"),
+        (600, "4", "1 2 -2 3 -3"),
+        (500, "0", "1 2 -2 3 -3"),
+        (10, "0", "1"),
     ],
 )
-def test_pages_are_fetched_until_the_setting_or_a_page_that_is_not_full(
-    settings: MakeSettings, coins: int, pages: str, asked: list[str]
-) -> None:
+def test_pages_are_fetched_until_the_setting_or_a_page_that_is_not_full(settings: MakeSettings, coins: int, pages: str, told: str) -> None:
     fetch = Pages(coins)
     payloads = list(SOURCE.extract(settings(COINGECKO_MAX_PAGES=pages), fetch, {}))
-    assert [request["page"] for request in fetch.asked] == asked
-    assert {(r["vs_currency"], r["per_page"], r["order"]) for r in fetch.asked} == {("usd", "250", "market_cap_desc")}
+    assert asked(fetch) == told
+    assert {(r["vs_currency"], r["order"]) for r in fetch.asked} == {("usd", "market_cap_desc")}
+    assert len(ids(payloads)) == len(set(ids(payloads))) == min(coins, 250 * int(pages) or coins)
+    assert [payload.notes for payload in payloads] == [()] * len(payloads)
     assert payloads[-1].cursor == {}
+
+
+@pytest.mark.parametrize("edge", [*range(1, 9), 21, 40, 56, 61, 79])
+def test_what_looks_over_an_edge_reaches_eighty_places_to_both_sides(settings: MakeSettings, edge: int) -> None:
+    fetch = Pages(0)
+    list(look_back(settings(), fetch, Reading(edge + 1, "", (), set(), 0, whole=True), Page(Payload(b"", "", {}, datetime.now(UTC)), ())))
+    size, page = int(fetch.asked[0]["per_page"]), int(fetch.asked[0]["page"])
+    assert (page - 1) * size <= 250 * edge - 80
+    assert min(page * size, 250 * edge + 250) >= 250 * edge + 80
+    assert size <= 250
 
 
 def test_an_interrupted_snapshot_goes_on_at_its_next_page_while_it_is_fresh(settings: MakeSettings) -> None:
     first = next(SOURCE.extract(settings(), Pages(1000), {}))
-    fetch = Pages(1000)
-    list(SOURCE.extract(settings(), fetch, first.cursor))
-    assert [request["page"] for request in fetch.asked] == ["2", "3", "4"]
+    list(SOURCE.extract(settings(), fetch := Pages(1000), first.cursor))
+    assert asked(fetch) == "2 -2 3 -3 4 -4"
+    before = {"page": 3, "started": first.cursor["started"], "edge": [f"coin-{n}" for n in range(250, 500)], "top": 500}
+    list(SOURCE.extract(settings(), earlier := Pages(1000), before))  # as an earlier release left it
+    assert asked(earlier) == "3 -3 4 -4"
     stale = {"page": 3, "started": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}
     list(SOURCE.extract(settings(), old := Pages(1000), stale))
-    assert [request["page"] for request in old.asked] == ["1", "2", "3", "4"]
+    assert asked(old) == "1 2 -2 3 -3 4 -4"
 
 
 class Shifting(Pages):
     """A market whose list changes after some requests."""
 
-    def __init__(self, coins: int, *moves: Callable[[list[str]], None], ranked: bool = False) -> None:
+    def __init__(self, coins: int, *moves: Callable[[list[str]], None]) -> None:
         super().__init__(coins)
         self.market = [f"coin-{n}" for n in range(coins)]
-        self.ranks = {name: n + 1 for n, name in enumerate(self.market)} if ranked else {}
         self.moves = list(moves)
 
     def __call__(self, url: str, *, params: Mapping[str, str] | None = None, **asked: Any) -> Response:
         assert params
         self.asked.append(dict(params))
-        page = self.market[(int(params["page"]) - 1) * PER_PAGE :][:PER_PAGE]
+        size = int(params["per_page"])
+        page = self.market[(int(params["page"]) - 1) * size :][:size]
         if self.moves:
             self.moves.pop(0)(self.market)
-        return Response(200, json.dumps([{"id": name, "market_cap_rank": self.ranks.get(name)} for name in page]).encode(), {}, url)
+        return Response(200, json.dumps([{"id": name} for name in page]).encode(), {}, url)
 
 
 def climb(name: str, to: int = 0) -> Callable[[list[str]], None]:
@@ -131,6 +153,11 @@ def climb(name: str, to: int = 0) -> Callable[[list[str]], None]:
     return move
 
 
+def leave(*names: str) -> Callable[[list[str]], None]:
+    """Coins leave the list, and those below slide up."""
+    return lambda market: market.__setitem__(slice(None), [name for name in market if name not in names])
+
+
 def stay(_market: list[str]) -> None:
     """Nothing changes."""
 
@@ -140,52 +167,88 @@ def ids(payloads: list[Payload]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("moves", "pages"),
+    ("moves", "told"),
     [
-        ([climb("coin-250", 249)], "12134"),
-        ([climb("coin-400")], "12134"),
-        ([climb("coin-400"), stay, climb("coin-600", 260)], "121324"),
-        ([stay, climb("coin-600")], "123214"),
-        ([climb("new")], "12134"),
-        ([climb("new"), climb("newer")], "1213214"),
-        ([stay, stay, climb("coin-999"), climb("coin-998")], "1234321"),
+        ([climb("coin-250", 249)], "1 2 -2 3"),
+        ([climb("coin-400")], "1 2 -2 1 3"),
+        ([climb("coin-400"), stay, stay, climb("coin-600", 260)], "1 2 -2 1 3 -3 2 4"),
+        ([stay, stay, climb("coin-600")], "1 2 -2 3 -3 2 1 4"),
+        ([climb("new")], "1 2 -2 1 3"),
+        ([climb("new"), climb("newer")], "1 2 -2 1 3"),
+        ([stay] * 4 + [climb("coin-999"), climb("coin-998")], "1 2 -2 3 -3 4 -4 3 2 1"),
+        ([leave("coin-7")], "1 2 -2 3"),
+        ([leave("coin-7", "coin-249"), stay, leave("coin-8")], "1 2 -2 3 -3 4"),
+        ([climb("coin-7", 600)], "1 2 -2 3"),
+        ([leave("coin-7"), climb("new"), leave("coin-8"), climb("newer")], "1 2 -2 3 -3 4"),
+        ([leave(*(f"coin-{n}" for n in range(200)))], "1 2 -2 1 3"),
     ],
 )
-def test_a_list_that_shifts_while_it_is_paged_loses_no_coin(settings: MakeSettings, moves: list[Any], pages: str) -> None:
-    payloads = list(SOURCE.extract(settings(), fetch := Shifting(1000, *moves), {}))
-    assert set(ids(payloads)) >= {f"coin-{n}" for n in range(1000)} - set(fetch.market[1000:])
-    assert set(ids(payloads)) >= set(fetch.market[:1000])
-    assert "".join(request["page"] for request in fetch.asked)[: len(pages)] == pages
+def test_a_list_that_shifts_while_it_is_paged_loses_no_coin(settings: MakeSettings, moves: list[Any], told: str) -> None:
+    payloads = list(SOURCE.extract(settings(), fetch := Shifting(1300, *moves), {}))
+    assert set(ids(payloads)) >= {f"coin-{n}" for n in range(1000)} & set(fetch.market[:1000])
+    assert asked(fetch).startswith(told)
     assert [payload.list_end for payload in payloads] == [""] * (len(payloads) - 1) + ["capped"]
     assert [payload.list_start for payload in payloads] == [True] + [False] * (len(payloads) - 1)
 
 
-def test_a_coin_that_goes_shows_by_the_gap_it_leaves_in_the_ranks(settings: MakeSettings) -> None:
-    payloads = list(SOURCE.extract(settings(), fetch := Shifting(900, lambda market: market.remove("coin-7"), ranked=True), {}))
-    assert set(ids(payloads)) == {f"coin-{n}" for n in range(900)}
-    assert [request["page"] for request in fetch.asked] == ["1", "2", "1", "3", "4"]
+COIN = integers(0, 1099)
+CHANGES = one_of(
+    just(stay),
+    lists(one_of(builds(leave, COIN.map(lambda n: f"coin-{n}")), builds(climb, uuids().map(str), COIN)), max_size=40).map(
+        lambda moves: lambda market: [move(market) for move in moves] and None
+    ),
+)
+
+
+@given(changes=lists(CHANGES, max_size=12))
+@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_coin_is_lost_while_up_to_forty_leave_and_enter_between_any_two_requests(settings: MakeSettings, changes: list[Any]) -> None:
+    payloads = list(SOURCE.extract(settings(COINGECKO_MAX_PAGES="0"), fetch := Shifting(1100, *changes), {}))
+    assert set(ids(payloads)) >= {f"coin-{n}" for n in range(1100)} & set(fetch.market)
+    assert len(fetch.asked) <= 4 * 6
+
+
+@given(moved=COIN, to=COIN, gap=integers(0, 10))
+@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_coin_is_lost_when_one_moves_anywhere_between_any_two_requests(settings: MakeSettings, moved: int, to: int, gap: int) -> None:
+    payloads = list(SOURCE.extract(settings(COINGECKO_MAX_PAGES="0"), Shifting(1100, *[stay] * gap, climb(f"coin-{moved}", to)), {}))
+    assert set(ids(payloads)) == {f"coin-{n}" for n in range(1100)}
 
 
 def test_a_shift_while_a_snapshot_was_interrupted_is_found_too(settings: MakeSettings) -> None:
-    fetch = Shifting(1000, stay, climb("coin-700"))
+    fetch = Shifting(1000, stay, stay, climb("coin-700"))
     extract = SOURCE.extract(settings(), fetch, {})
     before = [next(extract), next(extract)]
+    leave("coin-900")(fetch.market)
     after = list(SOURCE.extract(settings(), fetch, json.loads(json.dumps(before[-1].cursor))))
-    assert set(ids(before + after)) == {f"coin-{n}" for n in range(1000)}
-    assert [request["page"] for request in fetch.asked] == ["1", "2", "3", "2", "1", "4"]
+    assert set(ids(before + after)) >= {f"coin-{n}" for n in range(1000)} - {"coin-900"}
+    assert asked(fetch).startswith("1 2 -2 3 -3 2 1 4")
 
 
-def test_a_list_that_never_stands_still_is_asked_for_at_most_three_times(settings: MakeSettings) -> None:
+def test_a_list_that_never_stands_still_is_asked_for_at_most_four_times_and_says_so(settings: MakeSettings) -> None:
     moves = [lambda market: market.insert(0, market.pop())] * 1000
     payloads = list(SOURCE.extract(settings(COINGECKO_MAX_PAGES="0"), fetch := Shifting(5000, *moves), {}))
     assert payloads[-1].list_end == "whole"
-    assert len(fetch.asked) <= 3 * 21
+    assert len(fetch.asked) <= 4 * 21
+    notes = [note for payload in payloads for note in payload.notes]
+    assert notes
+    assert all("coins may be missing until the next run" in note for note in notes)
 
 
-def test_a_page_that_is_asked_again_leaves_the_place_to_go_on_where_it_was(settings: MakeSettings) -> None:
-    payloads = list(SOURCE.extract(settings(), Shifting(1000, climb("coin-400")), {}))
-    assert [payload.cursor.get("page") for payload in payloads] == [2, 2, 3, 4, None]
+def test_what_is_asked_again_leaves_the_place_to_go_on_where_it_was(settings: MakeSettings) -> None:
+    payloads = list(SOURCE.extract(settings(), Shifting(1000, climb("coin-400"), stay, stay, leave("coin-3")), {}))
+    assert [payload.cursor.get("page") for payload in payloads] == [2, 2, 3, 3, 4, None]
     assert payloads[1].cursor == payloads[0].cursor
+    assert payloads[3].cursor == payloads[2].cursor
+
+
+def test_records_without_an_id_or_with_one_no_checkpoint_can_hold_are_not_taken_for_new(settings: MakeSettings) -> None:
+    fetch = Shifting(600)
+    fetch.market[200:203] = fetch.market[300:303] = ["", "a\0b", "\ud800"]
+    payloads = list(SOURCE.extract(settings(), fetch, {}))
+    assert asked(fetch) == "1 2 -2 1 3 -3"  # three come twice
+    assert len(payloads) == 3
+    assert "\\u0000" not in json.dumps([payload.cursor for payload in payloads])
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,11 @@ class Ask:
         """The page asked for."""
         return next((int(part[5:]) for part in self.query.split("&") if part.startswith("page=")), 1)
 
+    @property
+    def size(self) -> int:
+        """How many coins a page is to have."""
+        return next((int(part[9:]) for part in self.query.split("&") if part.startswith("per_page=")), 100)
+
 
 Answer = Callable[[Ask], None]
 

@@ -72,10 +72,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
         _, step, what, *_ = path.split("/")
-        page = next((int(part[5:]) for part in query.split("&") if part.startswith("page=")), 1)
+        asked = dict(part.split("=", 1) for part in query.split("&") if "=" in part)
+        page, size = int(asked.get("page", 1)), int(asked.get("per_page", 100))
         answers: dict[str, Callable[[], Any]] = {
             "p": lambda: tickers(int(step)),
-            "g": lambda: markets(int(step))[(page - 1) * 250 : page * 250],
+            "g": lambda: markets(int(step))[(page - 1) * size : page * size],
             "feed": lambda: feed(int(step)),
         }
         answer = answers[what]()

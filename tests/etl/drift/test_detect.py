@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -70,6 +71,31 @@ def test_what_changed_is_told_and_nothing_else(change: Change, expected: list[An
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_records_are_no_evidence(count: int) -> None:
     assert told(coins(), coins(count, without("price"))) == []
+
+
+def moved(row: dict[str, Any]) -> dict[str, Any]:
+    """The price under another name."""
+    return {**without("price")(row), "usd_price": row["price"]}
+
+
+@pytest.mark.parametrize("before", [[1], [1, 1, 1], [100, 1], [100, *[1] * 20]])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_rename_is_suggested_in_few_records_too_whatever_was_learned_last(before: list[int], count: int) -> None:
+    base = reduce(merge, (coins(size) for size in before))
+    assert told(base, coins(count, moved)) == [("price", "renamed", "usd_price")]
+
+
+def test_a_rename_of_another_magnitude_is_told_in_few_records_too() -> None:
+    findings = compare(coins(60), coins(2, lambda row: {**moved(row), "usd_price": row["price"] * 100}), MODEL)
+    assert [(event.field, event.change, event.note) for event in findings.events] == [
+        ("price", "renamed", "magnitude differs by a factor of 100")
+    ]
+
+
+@pytest.mark.parametrize("name", ["motto", "price_eur", "predicted_price", "volume"])
+def test_a_field_that_is_absent_from_few_records_is_not_renamed_to_whatever_is_new(name: str) -> None:
+    told_of = compare(coins(), coins(2, lambda row: {**without("price")(row), name: row["price"]}), MODEL).events
+    assert "renamed" not in {event.change for event in told_of}
 
 
 def test_what_was_seldom_there_is_not_missed() -> None:
