@@ -2,6 +2,7 @@
 
 -- name: list_latest_runs
 -- The newest runs of every source, as many as a strip shows; the newest of all are among them.
+-- A range of one source, ordered by it too, can only be read from the index of both: by id alone a source that rests would cost every run since.
 select r.*
 from (
     select unnest(%(sources)s::text[]) collate "C" as source union select source from run_totals union select source from etl_checkpoints
@@ -12,7 +13,7 @@ cross join lateral (
            records_extracted, records_inserted, records_updated, records_unchanged, records_quarantined, batches,
            error_type, error_message, resumed_from, host, version,
            extract(epoch from clock_timestamp() - started_at)::float8 as seconds_since_start
-    from etl_runs where source = k.source order by id desc limit %(limit)s
+    from etl_runs where source >= k.source and source <= k.source order by source, id desc limit %(limit)s
 ) r
 order by r.id desc
 
@@ -39,7 +40,8 @@ select
         from (select unnest(%(sources)s::text[]) collate "C" as source) s
         cross join lateral (
             select jsonb_build_object('id', q.id, 'errors', q.errors, 'first_seen_at', q.first_seen_at, 'run_id', q.run_id) as entry
-            from quarantined_records q where q.source = s.source and q.resolved_at is null order by q.id limit 1
+            from quarantined_records q
+            where q.source >= s.source and q.source <= s.source and q.resolved_at is null order by q.source, q.id limit 1
         ) o
     ), '{}') as quarantine,
     (select max(name) from schema_migrations) as schema,
@@ -48,19 +50,20 @@ select
     clock_timestamp() as now
 
 -- name: get_run_board
--- A run and what lies around it: the finished run of its source before it, the one among the next that went on with its work,
--- and the newest payload it read, with how that begins.
+-- A run and what lies around it: the finished run of its source before it, the one that went on with its work,
+-- whether it is the newest, whether its process is gone, and the newest payload it read, with how that begins.
 select
     r.id, r.source, r.trigger, r.status, r.requested_at, r.started_at, r.finished_at,
     coalesce(r.duration_seconds, case when r.status = 'running' then round(extract(epoch from clock_timestamp() - r.started_at), 3) end)::float8
         as duration_seconds,
     r.records_extracted, r.records_inserted, r.records_updated, r.records_unchanged, r.records_quarantined,
     r.batches, r.bytes_extracted, r.error_type, r.error_message, r.resumed_from, r.host, r.pid, r.version,
-    (select min(n.id) from (
-        select id, resumed_from from etl_runs where source = r.source and id > r.id order by id limit 20
-     ) n where n.resumed_from = r.id) as resumed_by,
-    (select p.id from etl_runs p where p.source = r.source and p.id < r.id and p.finished_at is not null and p.started_at is not null
-     order by p.id desc limit 1) as previous,
+    (select min(n.id) from etl_runs n where n.resumed_from = r.id) as resumed_by,
+    (select n.id from etl_runs n where n.source >= r.source and n.source <= r.source and n.status <> 'queued'
+     order by n.source, n.id desc limit 1) = r.id as newest,
+    r.status = 'running' and exists (select 1 from etl_checkpoints c where c.source = r.source and c.lease_expires_at <= clock_timestamp()) as stalled,
+    (select p.id from etl_runs p where p.source >= r.source and p.source <= r.source and p.id < r.id
+     and p.finished_at is not null and p.started_at is not null order by p.source, p.id desc limit 1) as previous,
     (select count(*) from quarantined_records q where q.run_id = r.id) as quarantined,
     of_run.raw_id, coalesce(p.url, x.url) as url, coalesce(p.fetched_at, x.fetched_at) as fetched_at, x.pruned_at,
     encode(coalesce(p.sha256, x.sha256), 'hex') as sha256, octet_length(p.body) as body_bytes, substring(p.body for %(head)s) as head
@@ -84,3 +87,41 @@ left join lateral (
     from price_history h where h.source = u.source and h.external_id = u.external_id
 ) p on true
 where u.source = %(source)s and u.external_id = %(external_id)s
+
+-- name: list_chart_points
+-- The prices of an asset in buckets: the last of each, its lowest and highest, and the first price of all. Where there are more prices than
+-- `exact`, each bucket has its last one alone, found by the index, so that a picture costs the same however many there are; `sampled` says so.
+with few as materialized (
+    select count(*) <= %(exact)s as exact
+    from (
+        select from price_history h
+        where h.source = %(source)s and h.external_id = %(external_id)s
+          and h.observed_at >= %(from)s::timestamptz and h.observed_at < %(to)s::timestamptz
+        limit %(exact)s + 1
+    ) bounded
+)
+select max(h.observed_at) as at, (array_agg(h.price_usd order by h.observed_at desc))[1] as price,
+       min(h.price_usd) as low, max(h.price_usd) as high, false as sampled
+from price_history h
+where (select exact from few) and h.source = %(source)s and h.external_id = %(external_id)s
+  and h.observed_at >= %(from)s::timestamptz and h.observed_at < %(to)s::timestamptz
+group by date_bin(%(bucket)s::interval, h.observed_at, %(from)s::timestamptz)
+union
+select p.observed_at, p.price_usd, p.price_usd, p.price_usd, true
+from generate_series(%(from)s::timestamptz, %(to)s::timestamptz, %(bucket)s::interval) b
+cross join lateral (
+    select h.observed_at, h.price_usd from price_history h
+    where h.source = %(source)s and h.external_id = %(external_id)s
+      and h.observed_at >= b and h.observed_at < least(b + %(bucket)s::interval, %(to)s::timestamptz)
+    order by h.observed_at desc limit 1
+) p
+where not (select exact from few)
+union
+(
+    select h.observed_at, h.price_usd, h.price_usd, h.price_usd, not (select exact from few)
+    from price_history h
+    where h.source = %(source)s and h.external_id = %(external_id)s
+      and h.observed_at >= %(from)s::timestamptz and h.observed_at < %(to)s::timestamptz
+    order by h.observed_at limit 1
+)
+order by 1

@@ -82,7 +82,8 @@ def test_nothing_is_imported_inside_a_function(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in FILES if name(path) != "shared/settings.py"], ids=name)
 def test_only_settings_reads_the_environment(path: Path) -> None:
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    assert [node.lineno for node in nodes if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")] == []
+    asked = [node for node in nodes if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")]
+    assert [node.lineno for node in asked if ast.unparse(node) != "request.environ"] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

@@ -21,22 +21,25 @@ from web.db import Connection, read, snapshot
 from web.endpoints import Query, endpoint
 from web.errors import Problem, reason_of
 from web.lineage import LineageAnswer, trace
-from web.pages import HTML, page, rendered
+from web.pages import HTML, TEXT, either, page
 from web.parameters import Text, is_storable
 from web.state import state
 
 blueprint = Blueprint("asset_page", __name__)
 
 Range = Literal["1d", "7d", "30d", "1y", "all"]
-RANGES: dict[str, tuple[str, timedelta, timedelta | None]] = {
-    "1d": ("1 day", timedelta(days=1), None),
-    "7d": ("7 days", timedelta(days=7), timedelta(hours=1)),
-    "30d": ("30 days", timedelta(days=30), timedelta(hours=1)),
-    "1y": ("1 year", timedelta(days=365), timedelta(days=1)),
-    "all": ("all", timedelta.max, None),
+RANGES: dict[str, tuple[str, timedelta]] = {
+    "1d": ("1 day", timedelta(days=1)),
+    "7d": ("7 days", timedelta(days=7)),
+    "30d": ("30 days", timedelta(days=30)),
+    "1y": ("1 year", timedelta(days=365)),
+    "all": ("all", timedelta.max),
 }
-"""What a chart spans, and the buckets it is drawn in; one of a day has every price."""
-POINTS = 1000
+"""What a chart spans."""
+POINTS = 360
+"""Points of a chart: one for every two units of its width."""
+EXACT = 12_000
+"""Prices that are all looked at for the lowest and the highest; of more a chart has a sample."""
 HEAD = 600
 FOUND = 50
 
@@ -55,7 +58,7 @@ class SearchQuery(Query):
 
 @blueprint.get("/assets/<source>/<path:external_id>")
 @page
-@endpoint("A record as a page", query=AssetQuery, produces=(HTML,), errors=(404,))
+@endpoint("A record as a page", query=AssetQuery, produces=(HTML, TEXT), errors=(404,))
 def show_asset(query: AssetQuery, source: str, external_id: str) -> Response:
     """Answer with a record, its prices and its lineage."""
     which = {"source": source, "external_id": external_id}
@@ -63,9 +66,8 @@ def show_asset(query: AssetQuery, source: str, external_id: str) -> Response:
     if found is None:
         raise Problem(404, "no source has such a record: look for it by its name")
     record, points, lineage, head = found
-    return rendered(
-        "asset.html", record=record, points=points, lineage=lineage, head=head, range=query.range, ranges=RANGES, now=record["now"]
-    )
+    facts = {"record": record, "points": points, "lineage": lineage, "head": head, "now": record["now"]}
+    return either("asset", **facts, range=query.range, ranges=RANGES)
 
 
 def read_asset(
@@ -84,27 +86,19 @@ def read_asset(
 
 
 def read_points(conn: Connection, which: Mapping[str, str], record: Mapping[str, Any], span: Range) -> list[Point]:
-    """The prices of a range, as /assets/…/history has them: each one of a day, else the last of each bucket with its low and high."""
+    """The prices of a range, the last of each of POINTS intervals with its lowest and highest."""
     first: datetime = record["first_at"]
-    _, length, bucket = RANGES[span]
-    since = first if span == "all" else max(first, record["now"] - length)
+    since = first if span == "all" else max(first, record["now"] - RANGES[span][1])
     until = record["last_at"] + timedelta(microseconds=1)
-    if span == "all":
-        bucket = max(timedelta(hours=1), timedelta(seconds=int((until - first).total_seconds() / (POINTS - 2))))
-    asked = {**which, "from": since, "to": until, "limit": POINTS, "bucket": bucket}
-    found = conn.execute(queries["list_price_buckets" if bucket else "list_prices"], asked).fetchall()[0]
-    return [point(each) for each in json.loads(f"[{found['body']}]", parse_float=Decimal, parse_int=Decimal)]
-
-
-def point(row: Mapping[str, Any]) -> Point:
-    """A price of the history as a point of the chart."""
-    price = row["close"] if "close" in row else row["price_usd"]
-    return Point(datetime.fromisoformat(row["observed_at"]), price, row.get("low", price), row.get("high", price))
+    if since >= until:
+        return []
+    asked = {**which, "from": since, "to": until, "bucket": max((until - since) / POINTS, timedelta(seconds=1)), "exact": EXACT}
+    return [Point(**row) for row in conn.execute(queries["list_chart_points"], asked).fetchall()]
 
 
 @blueprint.get("/search")
 @page
-@endpoint("Search records, as a page", query=SearchQuery, produces=(HTML,))
+@endpoint("Search records, as a page", query=SearchQuery, produces=(HTML, TEXT))
 def search_records(query: SearchQuery) -> Response:
     """Answer with the records whose symbol, name or title has a text, found as /data finds them."""
     found, fault = None, ""
@@ -115,4 +109,4 @@ def search_records(query: SearchQuery) -> Response:
             found = json.loads(b"{" + body, parse_float=Decimal)
         except ValidationError as error:
             fault = reason_of(error.errors(include_input=False, include_url=False)[0])
-    return rendered("search.html", q=query.q or "", found=found, fault=fault, shown=FOUND)
+    return either("search", q=query.q or "", found=found, fault=fault, shown=FOUND)

@@ -11,12 +11,13 @@ from typing import Any
 
 from flask import current_app
 
+from shared.states import state_of
 from sql import queries
 from web.cache import Cache, cached
 from web.db import Connection, read, snapshot
 from web.state import state
 from web.stats import SOURCES
-from web.verdict import Need, SourceBoard, Verdict, judge, list_needs, state_of
+from web.verdict import Need, SourceBoard, Verdict, judge, list_needs
 
 STRIP = 30
 """Runs of a source that are shown as squares."""
@@ -48,7 +49,7 @@ class Board:
     @property
     def needs(self) -> tuple[Need, ...]:
         """What waits for a person."""
-        return list_needs(self.sources, self.drift)
+        return list_needs(self.sources, self.drift, self.now)
 
     @property
     def running(self) -> tuple[Mapping[str, Any], ...]:
@@ -73,6 +74,10 @@ class Board:
     def strip(self, source: SourceBoard) -> list[tuple[Mapping[str, Any], int]]:
         """The runs of a source, oldest first, each with how tall its square is: from 1, quick, to 4, far longer than usual."""
         return [(run, height(run["duration_seconds"], self.usual.get(run["id"]))) for run in reversed(source.runs)]
+
+    def records(self, source: SourceBoard) -> list[int]:
+        """How many records each successful run of a source had, oldest first."""
+        return [run["records_extracted"] for run in reversed(source.runs) if run["status"] in GOOD]
 
     def usual_records(self, run: Mapping[str, Any]) -> int | None:
         """How many records runs of a source usually have; None before the first that had any."""
@@ -119,13 +124,12 @@ def source_board(
 ) -> SourceBoard:
     """Put together what is known of a source."""
     name, lag, succeeded = line["source"], line["lag_seconds"], line["last_success_at"]
-    stand, oldest = state_of(line, 2 * period), found["quarantine"].get(name)
+    stand, oldest = state_of(line["last_run_status"], line["stalled"], lag, period / 60), found["quarantine"].get(name)
     if oldest:
         oldest = oldest | {"first_seen_at": datetime.fromisoformat(oldest["first_seen_at"])}
     return SourceBoard(
         name=name,
         state=stand,
-        last_status=line["last_run_status"],
         last_success_at=succeeded,
         next_due_at=succeeded + timedelta(seconds=period) if succeeded else None,
         lag=lag,

@@ -11,12 +11,12 @@ from flask import Blueprint, Flask, Response, current_app, request
 from pydantic import Field
 
 from shared.errors import DatabaseError, SchemaError
-from web.board import Board, current_board
+from web.board import STRIP, Board, current_board
 from web.docs import KINDS, OURS, answer_file
 from web.endpoints import Query, endpoint
 from web.errors import Problem
 from web.health import VERSION
-from web.pages import HTML, TEXT, page, rendered, wants_text
+from web.pages import HTML, TEXT, either, page
 from web.parameters import Text
 
 blueprint = Blueprint("dashboard", __name__)
@@ -46,8 +46,7 @@ def show_dashboard(query: BoardQuery) -> Response:
     board = current_board(query.source)
     if query.source and not board.sources:
         raise Problem(404, "there is no such source")
-    template = "dashboard.txt" if wants_text() else "dashboard.html"
-    return rendered(template, board=board, now=board.now, source=query.source, version=VERSION)
+    return either("dashboard", board=board, now=board.now, source=query.source, version=VERSION, shown=STRIP)
 
 
 @blueprint.get("/static/<name>")

@@ -37,12 +37,13 @@ def page_of(name: str) -> Callable[[View], View]:
 
 
 def paged(view: View) -> View:
-    """Show the page of this endpoint to who prefers HTML to JSON, as browsers do; everybody else gets what the endpoint answers."""
+    """Show the page of this endpoint to who prefers HTML to JSON, as browsers do, or text by name; all others get what it answers."""
 
     @wraps(view)
     def chosen(**path: Any) -> Response:
         prefers = request.accept_mimetypes
-        show = PAGES[view.__name__] if prefers[HTML] > prefers["application/json"] else view
+        other = max(prefers[HTML], prefers[TEXT] if TEXT in prefers.values() else 0)
+        show = PAGES[view.__name__] if other > prefers["application/json"] else view
         response = show(**path)
         response.vary.add("Accept")
         return response
@@ -85,6 +86,11 @@ def wants_text() -> bool:
     return prefers[TEXT] > prefers[HTML] or (HTML not in prefers.values() and (request.user_agent.string or "").startswith("curl/"))
 
 
+def either(name: str, **facts: Any) -> Response:
+    """A page or its text, whichever is wanted."""
+    return rendered(f"{name}.{'txt' if wants_text() else 'html'}", **facts)
+
+
 def failed(status: int, detail: str) -> Response:
     """An error as a page."""
     told = {"status": status, "phrase": HTTPStatus(status).phrase, "detail": detail, "request_id": g.get("request_id", "")}
@@ -111,5 +117,5 @@ def asset_path(source: str, external_id: str) -> str:
 @blueprint.app_context_processor
 def offer() -> dict[str, Any]:
     """What every template can say."""
-    words = ("span", "ago", "utc", "number", "size", "counted", "brief", "plain", "glyph", "share", "quoted")
+    words = ("span", "ago", "utc", "number", "signed", "size", "counted", "brief", "plain", "glyph", "share", "quoted")
     return {name: getattr(wording, name) for name in words} | {"asset_path": asset_path, "charts": charts}

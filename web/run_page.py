@@ -9,15 +9,16 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from shared.anomalies import COMPARED, difference
+from shared.anomalies import BROKEN, COMPARED, difference
 from sql import queries
 from web.charts import Bar
 from web.compare import CompareQuery, compared, require_two
 from web.db import Connection, read, snapshot
-from web.pages import page, page_of, rendered
+from web.pages import either, page, page_of
 from web.quarantine import quarantined
 from web.runs import LARGEST_ID, SHOWN, BatchesQuery, unknown_run
 from web.state import state
+from web.verdict import command_after
 
 blueprint = Blueprint("run_page", __name__)
 
@@ -43,6 +44,26 @@ class RunBoard:
         return [bar(batch, began) for batch in self.batches] if began else []
 
     @property
+    def word(self) -> str:
+        """How the run stands: one whose process is gone does not run."""
+        return "stalled" if self.run["stalled"] else str(self.run["status"])
+
+    @property
+    def command(self) -> str | None:
+        """What to type, when the newest run of its source did not end well."""
+        if not self.run["newest"] or self.word not in ("stalled", *BROKEN):
+            return None
+        return command_after(self.run["source"], self.word, self.run["error_message"])
+
+    @property
+    def told(self) -> str:
+        """The timeline in words."""
+        records = [each.records for each in self.bars]
+        number = f"{len(records):,} {'batch' if len(records) == 1 else 'batches'}"
+        first, last = self.bars[0].at, self.bars[-1].at
+        return f"{number} of {min(records):,} to {max(records):,} records, committed {first:.1f} to {last:.1f} seconds after the start"
+
+    @property
     def head(self) -> str | None:
         """How the payload begins, as text."""
         return bytes(self.run["head"]).decode("utf-8", "replace") if self.run["head"] is not None else None
@@ -65,7 +86,7 @@ def show_run(run_id: int, query: BatchesQuery) -> Response:
     run = board.run
     seconds = run["duration_seconds"]
     lasting = max([bar.at for bar in board.bars], default=0.0) if seconds is None else seconds
-    return rendered("run.html", board=board, run=run, lasting=lasting, shown=SHOWN, now=datetime.now(UTC))
+    return either("run", board=board, run=run, lasting=lasting, shown=SHOWN, now=datetime.now(UTC))
 
 
 def read_run(conn: Connection, run_id: int) -> RunBoard:
@@ -87,7 +108,7 @@ def show_comparison(query: CompareQuery) -> Response:
     """Answer with two runs side by side, or with the last two of each source to choose from."""
     one = require_two(query)
     pairs = read(state().reader, lambda conn: compared(conn, query) if one else read_pairs(conn))
-    return rendered("compare.html", pairs=pairs, one=one, compared=COMPARED, now=datetime.now(UTC))
+    return either("compare", pairs=pairs, one=one, compared=COMPARED, now=datetime.now(UTC))
 
 
 def read_pairs(conn: Connection) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ GLYPHS = {
 }
 """A sign for every state of a source, outcome of a run and verdict: colour alone tells nothing."""
 LONGEST_CELL = 60
+MINUS = "\N{MINUS SIGN}"
 
 
 def span(seconds: float | None) -> str:
@@ -65,6 +66,13 @@ def utc(moment: datetime | None) -> str:
 def number(value: float | None) -> str:
     """A count with its thousands apart."""
     return "-" if value is None else f"{value:,.10g}" if isinstance(value, float) else f"{value:,}"
+
+
+def signed(value: float | None, unit: str = "") -> str:
+    """A difference with its sign; none where there is none."""
+    if not value:
+        return "-" if value is None else f"0{unit}"
+    return f"{'+' if value > 0 else MINUS}{abs(value):,.10g}{unit}"
 
 
 def size(count: int | None) -> str:

@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
+NEEDED = ("chromium", "chromedriver")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 AXE = "return axe.run(document, {runOnly: arguments[0]}).then(found => JSON.stringify(found.violations))"
 TALLEST = 6000
@@ -58,6 +62,17 @@ class Browser:
         return [entry["message"] for entry in logged if entry["level"] in ("SEVERE", "WARNING")]
 
 
+def missing() -> str:
+    """Why no browser can be had here; empty when one starts."""
+    if absent := [name for name in (*NEEDED, "axe_playwright_python") if not (which(name) or find_spec(name))]:
+        return f"{', '.join(absent)} not found (Debian: apt-get install chromium chromium-driver)"
+    try:
+        with open_browser():
+            return ""
+    except WebDriverException as error:  # a driver of another version, or a container in which Chromium cannot confine itself
+        return f"chromium does not start: {str(error.msg).splitlines()[0]}"
+
+
 @contextmanager
 def open_browser() -> Iterator[Browser]:
     """Start Chromium; nothing but loopback is reached."""
@@ -65,9 +80,9 @@ def open_browser() -> Iterator[Browser]:
     arguments = ["--headless=new", "--disable-gpu", "--hide-scrollbars", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
     for argument in [*arguments, "--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]:
         options.add_argument(argument)
-    options.binary_location = "/usr/bin/chromium"
+    options.binary_location = which(NEEDED[0]) or NEEDED[0]
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    driver = Chrome(options=options, service=Service(which(NEEDED[1]) or NEEDED[1]))
     try:
         yield Browser(driver)
     finally:

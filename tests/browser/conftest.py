@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,21 +12,27 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from shared.db import Connection
 from shared.settings import read_settings
-from tests.browser.chromium import Browser, open_browser
+from tests.browser.chromium import Browser, missing, open_browser
 from tests.web.boards import STATES
 from web import create_app
 from web.db import forget
 
-NEEDED = ("chromium", "chromedriver")
+LEFT_OUT = pytest.StashKey[str]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests in a browser belong to the suite only where there is one."""
-    if all(map(shutil.which, NEEDED)) and find_spec("axe_playwright_python"):
-        return
-    absent = [item for item in items if "browser" in getattr(item, "fixturenames", ())]
-    config.hook.pytest_deselected(items=absent)
-    items[:] = [item for item in items if item not in absent]
+    """Tests in a browser belong to the suite only where one starts; the summary says how many were left out, and why."""
+    found = [item for item in items if "browser" in getattr(item, "fixturenames", ())]
+    if found and (why := missing()):
+        config.hook.pytest_deselected(items=found)
+        items[:] = [item for item in items if item not in found]
+        config.stash[LEFT_OUT] = f"{len(found)} tests in a browser are no part of this run: {why}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out."""
+    if told := config.stash.get(LEFT_OUT, ""):
+        terminalreporter.write_line(told)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ PAGES = {
     "failed": {"run": "/runs/99", "compare": "/compare-runs?a=95&b=99", "compare-all": "/compare-runs"},
     "drifted": {"run": "/runs/97"},
     "running": {"run": "/runs/97"},
-    "hostile": {"run": "/runs/5", "asset": "/assets/csv/script", "search": "/search?q=SYM", "none": "/runs/999"},
+    "hostile": {"run": "/runs/1", "asset": "/assets/csv/script", "search": "/search?q=SYM", "none": "/runs/999"},
 }
 """Pages beside the dashboard, by state."""
 

@@ -16,6 +16,10 @@ HOSTILE = {
     "script": f'{SCRIPT}"><img src=x onerror=alert(1)>',
     "turned": "\u202egnp.exe \u2066evil\u2069 \u200f\u05e9\u05dc\u05d5\u05dd",
     "long": "W" * 500,
+    "huge": "H" * 10_000,
+    "unseen": "\u200bBit\u200d\ufeffcoin\u00ad",
+    "faces": "👩\u200d👩\u200d👧\u200d👦 🏴\u200d☠\ufe0f",
+    "lines": "one\ntwo\r\n\tthree",
     "a/b?c=d&e#f%2F 硬币/../x": "硬币 「コイン」 코인",
 }
 """Names by the ids of their records."""
@@ -41,11 +45,14 @@ def fresh(conn: Connection) -> None:
 
 def hold(conn: Connection, source: str, run_id: int | None = None, expires: int | None = None) -> None:
     """Write a source's checkpoint; `expires`: seconds from now until its lease runs out."""
-    position = {"cursor": {"etag": 'W/"7c1f"', "page": 12}, "raw_id": 812, "next": 2500}
+    position: dict[str, Any] = {"cursor": {"page": 3, "started": now().isoformat()}}
+    if expires is not None:
+        position["pending"] = {"sha256": "7c1f" * 16, "next": 2500, "url": "https://upstream.example/list?page=3", "meta": {}, "cursor": {}}
     conn.execute(
         """insert into etl_checkpoints (source, position, records_total, run_id, holder, lease_expires_at)
         values (%(source)s, %(position)s, 2500, %(run_id)s, 'host:1', now() + make_interval(secs => %(expires)s))
-        on conflict (source) do update set run_id = excluded.run_id, lease_expires_at = excluded.lease_expires_at, updated_at = now()""",
+        on conflict (source) do update
+        set position = excluded.position, run_id = excluded.run_id, lease_expires_at = excluded.lease_expires_at, updated_at = now()""",
         {"source": source, "position": json.dumps(position), "run_id": run_id, "expires": expires},
     )
 
@@ -82,7 +89,7 @@ def running(conn: Connection) -> None:
     busy = add_run(conn, "coinpaprika", "running", ago=-20, took=40, records_updated=2200, batches=3, trigger="cron")
     hold(conn, "coinpaprika", busy, 60)
     for seq in range(1, 4):
-        add_batch(conn, busy, "coinpaprika", seq, at=10 * seq - 15)
+        add_batch(conn, busy, "coinpaprika", seq, at=10 * seq - 32)
     gone = add_run(conn, "rss", "running", ago=0, took=3000, records_updated=12, batches=1, trigger="cron")
     hold(conn, "rss", gone, -2460)
 
@@ -100,7 +107,7 @@ def drifted(conn: Connection) -> None:
     """An upstream renamed a field and was refused; others changed too."""
     fresh(conn)
     message = "price_usd looks renamed to usd_price (confidence 0.93): kasparro-etl drift accept 1 if that is right"
-    run_id = add_run(conn, "coinpaprika", "refused", ago=300, error_type="Refused", error_message=message, trigger="cron")
+    run_id = add_run(conn, "coinpaprika", "refused", ago=30, error_type="Refused", error_message=message, trigger="cron")
     for field, change, suggested, confidence, note, relied in (
         ("price_usd", "renamed", "usd_price", 0.93, None, True),
         ("volume_24h", "renamed", "vol24", 0.71, "magnitude differs by a factor of 100", True),
@@ -115,9 +122,9 @@ def drifted(conn: Connection) -> None:
 
 def hostile(conn: Connection) -> None:
     """Every text that an upstream or a file may bring is made to harm."""
+    run_id = add_run(conn, SCRIPT, "failed", error_type=SCRIPT, error_message=f"{SCRIPT} \u202e \x1b[31m", host=SCRIPT, version=SCRIPT)
     for number, (external_id, name) in enumerate(HOSTILE.items()):
         add_record(conn, external_id, name, prices=[100 + number, 250, 90, 180])
-    run_id = add_run(conn, SCRIPT, "failed", error_type=SCRIPT, error_message=f"{SCRIPT} \u202e \x1b[31m", host=SCRIPT, version=SCRIPT)
     for source in ("csv", SCRIPT):
         add_quarantined(conn, run_id, source, record=SCRIPT.encode() + b"\xff\x00")
     conn.execute(

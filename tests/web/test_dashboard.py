@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from typing import Any
 
@@ -106,6 +107,42 @@ def test_the_command_after_a_refusal_is_what_its_message_asks_for(
     assert commands_of(client.get("/", headers=BROWSER).get_data(as_text=True)) == [command]
 
 
+def test_a_run_that_no_worker_takes_waits_for_a_person(client: FlaskClient, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.board.STANDS", 1e-6)
+    add_run(conn, "csv")
+    add_run(conn, "csv", "queued", trigger="api", started_at=None)
+    assert commands_of(client.get("/", headers=BROWSER).text) == []
+    conn.execute("update etl_runs set requested_at = now() - interval '6 minutes' where status = 'queued'")
+    page = client.get("/", headers=BROWSER).text
+    assert "csv: 1 run queued, and no worker takes it" in page
+    assert commands_of(page) == ["kasparro-etl worker --once"]
+
+
+def test_what_failed_says_since_when_and_how_often(client: FlaskClient, conn: Connection) -> None:
+    add_run(conn, "csv", ago=9000)
+    for ago in (6000, 3000, 1000):
+        add_run(conn, "csv", "failed", ago=ago)
+    add_run(conn, "csv", "failed", ago=500, trigger="backfill")
+    since = conn.execute("select finished_at from etl_runs where id = 2").fetchone()
+    assert since
+    assert f"{since['finished_at']:%Y-%m-%d %H:%M:%S} UTC, 3 runs in a row" in shown(client)
+
+
+def test_records_a_run_are_of_those_that_succeeded(client: FlaskClient, conn: Connection) -> None:
+    for records in (100, 300):
+        add_run(conn, "csv", records_updated=records)
+    add_run(conn, "csv", "failed")
+    assert "300 last, 100 to 300" in shown(client)
+
+
+def test_a_checkpoint_says_where_the_next_run_begins(client: FlaskClient, conn: Connection) -> None:
+    hold(conn, "csv")
+    hold(conn, "rss", expires=60)
+    page = shown(client)
+    assert re.search(r"between payloads, [\d.]+ s ago: checkpoint of csv", page)
+    assert re.search(r"record 2,500 of a payload, [\d.]+ s ago: checkpoint of rss", page)
+
+
 def test_every_command_is_one_of_the_programs(client: FlaskClient, conn: Connection, etl: Any) -> None:
     drifted(conn)
     add_quarantined(conn, 1)
@@ -122,7 +159,7 @@ def test_drift_and_quarantine_are_told_with_what_was_seen(client: FlaskClient, c
     drifted(conn)
     add_quarantined(conn, 1)
     page = shown(client)
-    for told in ("looks renamed to usd_price", "93%", '"64210.55"', "magnitude differs by a factor of 100", "price: is no number"):
+    for told in ("looks renamed to usd_price", "93 %", '"64210.55"', "magnitude differs by a factor of 100", "price: is no number"):
         assert told in page
     assert "beta_value" not in page
 
@@ -288,3 +325,17 @@ def test_whoever_listens_does_not_hold_up_the_end_of_the_server(serve: Any, dsn:
         assert b"data" in b"".join(parts)
         server.process.wait(timeout=30)
     assert time.monotonic() - asked < 0.8 * dashboard.LASTS
+
+
+def test_fifty_open_dashboards_leave_the_server_free(serve: Any, dsn: str) -> None:
+    server = serve(DATABASE_URL=dsn)
+    asked = {"Accept": "text/event-stream"}
+    with ThreadPoolExecutor(50) as pool:
+        streams = list(pool.map(lambda _: server.get("/events", headers=asked, stream=True), range(50)))
+        codes = [stream.status_code for stream in streams]
+        assert set(codes) <= {200, 204}
+        assert codes.count(200) <= 2 * dashboard.STREAMS
+        for path in ("/health", "/health/live", "/"):
+            assert all(answer.status_code == 200 for answer in pool.map(server.get, [path] * 20))
+        for stream in streams:
+            stream.close()

@@ -11,10 +11,13 @@ import pytest
 from flask.testing import FlaskClient
 
 from shared.db import Connection
-from tests.web.boards import HOSTILE, add_batch, add_record, drifted, failed, fresh, hostile
+from sql import queries
+from tests.web.boards import HOSTILE, add_batch, add_record, drifted, failed, fresh, hostile, running
 from tests.web.conftest import SAMPLE
-from tests.web.test_dashboard import BROWSER, CURL, count_statements, shown
+from tests.web.test_dashboard import BROWSER, CURL, commands_of, count_statements, shown
 from tests.web.world import add_quarantined, add_run
+from web import asset_page
+from web.wording import brief
 
 PATHS = ["/runs/1", "/compare-runs", "/compare-runs?a=92&b=96"]
 
@@ -46,17 +49,18 @@ def test_a_browser_gets_a_page_under_the_policy(client: FlaskClient, conn: Conne
 def test_a_run_by_the_pipeline_shows_its_batches_and_the_head_of_its_payload(client: FlaskClient, etl: Any) -> None:
     etl("run", "--source", "csv", "--batch-size", "5", CSV_PATHS=SAMPLE)
     page = shown(client, "/runs/1")
-    assert "Run 1 of csv: ✓ success" in page
+    assert "Run 1 of csv ✓ success" in page
     assert "0 to 4" in page
     assert "symbol" in page
-    assert pictures(client, "/runs/1") == ["when each of 5 batches was committed, and how many records it took"]
+    (told,) = pictures(client, "/runs/1")
+    assert re.fullmatch(r"5 batches of \d+ to 5 records, committed [\d.]+ to [\d.]+ seconds after the start", told)
 
 
 def test_a_run_shows_why_it_failed_and_the_field_at_fault(client: FlaskClient, conn: Connection) -> None:
     run_id = add_run(conn, "rss", "failed", error_type="FetchError", error_message="upstream said no")
     add_quarantined(conn, run_id, record=b"<item>bad</item>")
     page = client.get(f"/runs/{run_id}", headers=BROWSER).get_data(as_text=True)
-    assert "FetchError</strong>: <bdi>upstream said no" in page
+    assert "FetchError</bdi></strong>: <bdi>upstream said no" in page
     assert '<code class="field"><bdi>price</bdi></code> <bdi>is no number</bdi>' in page
     assert "&lt;item&gt;bad&lt;/item&gt;" in page
     assert "The payload is not kept" in page
@@ -110,7 +114,7 @@ def test_a_search_leads_to_a_record_whatever_its_id_is(client: FlaskClient, conn
     (path,) = [path for path in re.findall(r'href="(/assets/[^"]+)"', page) if path.endswith(quote(external_id, safe=""))]
     answer = client.get(unescape(path), headers=BROWSER)
     assert answer.status_code == 200
-    assert HOSTILE[external_id][-20:] in unescape(answer.get_data(as_text=True))
+    assert brief(HOSTILE[external_id], 300) in unescape(answer.get_data(as_text=True))
 
 
 def test_a_search_finds_what_data_finds(client: FlaskClient, conn: Connection) -> None:
@@ -132,7 +136,7 @@ def test_prices_are_drawn_with_first_last_lowest_and_highest(client: FlaskClient
     assert len(re.findall(r"[\d.]+,[\d.]+", re.findall(r'<polyline class="line" points="([^"]*)"', page)[0])) == 4
 
 
-@pytest.mark.parametrize(("span", "points"), [("1d", 4), ("7d", 28), ("30d", 120), ("1y", 76), ("all", 300)])
+@pytest.mark.parametrize(("span", "points"), [("1d", 4), ("7d", 28), ("30d", 120), ("1y", 300), ("all", 300)])
 def test_a_chart_spans_what_is_asked_for(client: FlaskClient, conn: Connection, span: str, points: int) -> None:
     add_record(conn, "btc", "Bitcoin", [float(number + 1) for number in range(300)])
     page = client.get(f"/assets/csv/btc?range={span}", headers=BROWSER).get_data(as_text=True)
@@ -155,7 +159,7 @@ def test_a_record_shows_where_it_came_from(client: FlaskClient, etl: Any) -> Non
     etl("run", "--source", "csv", CSV_PATHS=SAMPLE)
     path = re.findall(r'href="(/assets/[^"]+)"', client.get("/search?q=bitcoin", headers=BROWSER).get_data(as_text=True))[0]
     page = shown(client, path)
-    assert "Run 1 (✓ success) wrote it" in page
+    assert "Run 1 ✓ success wrote it" in page
     assert "Bitcoin" in page.split("as upstream sent it:")[1]
 
 
@@ -169,3 +173,114 @@ def test_every_page_takes_five_statements_at_the_most(
     counted = count_statements(monkeypatch)
     assert client.get(path, headers=BROWSER).status_code == 200
     assert 0 < len(counted) <= 5
+
+
+def test_a_history_that_is_long_is_sampled_and_says_so(client: FlaskClient, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_record(conn, "btc", "Bitcoin", [float(number + 1) for number in range(300)])
+    monkeypatch.setattr(asset_page, "EXACT", 100)
+    monkeypatch.setattr(asset_page, "POINTS", 20)
+    page = shown(client, "/assets/csv/btc?range=all")
+    assert "of many more prices, evenly spaced" in page
+    assert "first 1 " in page
+    assert "last 300 " in page
+    drawn = re.findall(r'<polyline class="line" points="([^"]*)"', client.get("/assets/csv/btc?range=all", headers=BROWSER).text)[0]
+    assert 20 <= len(drawn.split()) <= 22
+
+
+def test_the_lowest_price_within_an_interval_is_found(client: FlaskClient, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_record(conn, "btc", "Bitcoin", [5.0] * 50 + [1.5] + [5.0] * 49)
+    monkeypatch.setattr(asset_page, "POINTS", 10)
+    page = client.get("/assets/csv/btc?range=all", headers=BROWSER).text
+    assert ">min 1.5<" in page
+    assert "lowest and highest of every price" in page
+
+
+def test_a_chart_says_its_numbers_in_words_and_shortens_long_ones(client: FlaskClient, conn: Connection) -> None:
+    add_record(conn, "btc", "Bitcoin", [1.0, 2.0])
+    conn.execute("update price_history set price_usd = 0.000000012345678901234567 where price_usd = 1")
+    page = client.get("/assets/csv/btc", headers=BROWSER).text
+    (told,) = pictures(client, "/assets/csv/btc")
+    assert "min 0.000000012345678901234567 on " in told
+    assert ">min 0.000000012345679<" in page
+
+
+def test_a_run_whose_process_is_gone_is_stalled_as_on_the_dashboard(client: FlaskClient, conn: Connection) -> None:
+    running(conn)
+    assert "Run 98 of rss ‖ stalled" in shown(client, "/runs/98")
+    assert commands_of(client.get("/runs/98", headers=BROWSER).text) == ["kasparro-etl run --source rss"]
+    assert "Run 97 of coinpaprika ▶ running" in shown(client, "/runs/97")
+
+
+def test_the_command_to_go_on_is_shown_until_a_later_run_began(client: FlaskClient, conn: Connection) -> None:
+    add_run(conn, "csv", "refused", error_message="it is empty: pass --allow-shrink if that is right")
+    assert commands_of(client.get("/runs/1", headers=BROWSER).text) == ["kasparro-etl run --source csv --allow-shrink"]
+    add_run(conn, "csv")
+    assert commands_of(client.get("/runs/1", headers=BROWSER).text) == []
+
+
+TEXTS = {
+    "/runs/99": "✗ run 99 of rss: failed",
+    "/compare-runs?a=95&b=99": "▲ 1 thing unusual",
+    "/compare-runs": "coingecko",
+    "/assets/csv/btc": "Bitcoin (SYM): 1 USD",
+    "/search?q=bitc": "1 record with bitc",
+}
+
+
+@pytest.mark.parametrize(("path", "told"), TEXTS.items())
+def test_text_is_shown_to_who_asks_for_it(client: FlaskClient, conn: Connection, path: str, told: str) -> None:
+    failed(conn)
+    add_record(conn, "btc", "Bitcoin", [1])
+    answer = client.get(path, headers={"Accept": "text/plain"})
+    assert (answer.status_code, answer.mimetype) == (200, "text/plain")
+    assert told in answer.text
+    assert "<" not in answer.text
+    assert client.get(path, headers=CURL).mimetype == ("application/json" if "runs" in path else "text/plain")
+
+
+@pytest.mark.parametrize("path", ["/runs/1", "/compare-runs?a=1&b=2", "/assets/csv/turned", "/assets/csv/lines", "/search?q=SYM"])
+def test_no_text_can_move_the_cursor_or_turn_the_line(client: FlaskClient, conn: Connection, path: str) -> None:
+    hostile(conn)
+    answer = client.get(path, headers={"Accept": "text/plain"})
+    assert answer.status_code == 200
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", answer.text)
+
+
+def test_a_command_shows_what_would_be_copied(client: FlaskClient, conn: Connection) -> None:
+    add_run(conn, "csv\u202ecod.exe", "failed")
+    for path in ("/", "/runs/1"):
+        page = client.get(path, headers=BROWSER).text
+        assert any("\ufffd" in command for command in commands_of(page))
+        assert not any("\u202e" in command for command in commands_of(page))
+    assert "\u202e" not in unescape(re.findall(r"<h1.*?</h1>", client.get("/", headers=BROWSER).text, re.DOTALL)[0])
+
+
+@pytest.mark.parametrize("span", asset_page.RANGES)
+def test_a_chart_takes_one_statement_however_far_it_reaches(
+    client: FlaskClient, conn: Connection, span: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_record(conn, "btc", "Bitcoin", [1.0, 2.0])
+    counted = count_statements(monkeypatch)
+    client.get(f"/assets/csv/btc?range={span}", headers=BROWSER)
+    assert len(counted) == 3
+
+
+def test_a_picture_of_a_long_history_reads_a_bounded_number_of_prices(conn: Connection) -> None:
+    conn.execute("select ensure_price_history(array[date '2026-01-01'])")
+    conn.execute(
+        """insert into price_history (source, external_id, observed_at, price_usd, run_id)
+        select 'csv', 'btc', timestamptz '2026-01-01 00:00+00' + n * interval '10 seconds', n, 1 from generate_series(1, 200000) n"""
+    )
+    conn.execute("analyze price_history")
+    asked = {"source": "csv", "external_id": "btc", "from": "2026-01-01 00:00+00", "to": "2026-02-01 00:00+00", "bucket": "2 hours"}
+    plan = conn.execute(b"explain (analyze, format json) " + queries["list_chart_points"], asked | {"exact": 1000}).fetchone()
+    assert plan
+    assert sum(rows_read(plan["QUERY PLAN"][0]["Plan"])) < 3000
+
+
+def rows_read(node: dict[str, Any]) -> list[float]:
+    """How many rows each scan of prices in a plan gave or threw away."""
+    below = [count for each in node.get("Plans", []) for count in rows_read(each)]
+    if "price_history" not in node.get("Relation Name", ""):
+        return below
+    return [*below, node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))]

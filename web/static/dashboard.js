@@ -1,6 +1,8 @@
 "use strict";
-// Puts the newest dashboard in place when the server says that it changed, and every 30 seconds for the times on it.
+// Puts the newest page in place when the server says that something changed, and every 30 seconds for the times on it.
 let busy = false;
+let stream = null;
+let seen = null;
 
 async function renew() {
   const chosen = document.getSelection();
@@ -9,24 +11,41 @@ async function renew() {
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const main = page.querySelector("main");
-    if (!main) return;
-    const focused = document.activeElement?.getAttribute("href");
-    document.querySelector("main").replaceWith(document.adoptNode(main));
-    document.title = page.title;
-    document.querySelector("link[rel=icon]").href = page.querySelector("link[rel=icon]").getAttribute("href");
-    if (focused) document.querySelector(`main a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+    if (page.querySelector("main")) show(page);
   } catch {
-    document.title = "✗ server not reached | Kasparro ETL";
+    complain();
   } finally {
     busy = false;
   }
 }
 
-let seen = null;
-let stream = null;
+function show(page) {
+  const old = document.querySelector("main");
+  const focused = document.activeElement?.getAttribute("href");
+  const main = document.adoptNode(page.querySelector("main"));
+  for (const each of old.querySelectorAll("details[open]")) main.querySelector(`#${each.id}`)?.setAttribute("open", "");
+  const across = old.querySelector(".scroll")?.scrollLeft ?? 0;
+  old.replaceWith(main);
+  if (across) main.querySelector(".scroll")?.scrollTo(across, 0);
+  if (document.title !== page.title) document.querySelector("#told").textContent = page.title;
+  document.title = page.title;
+  document.querySelector("link[rel=icon]").href = page.querySelector("link[rel=icon]").getAttribute("href");
+  if (focused) main.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+}
+
+function complain() {
+  if (document.querySelector("#unreached")) return;
+  const told = document.createElement("p");
+  told.id = "unreached";
+  told.className = "error";
+  told.role = "alert";
+  told.textContent = `✗ The server is not reached since ${new Date().toLocaleTimeString()}: what stands below is old.`;
+  document.querySelector("main").prepend(told);
+  document.title = "✗ server not reached | Kasparro ETL";
+}
 
 function listen() {
+  if (document.hidden || (stream && stream.readyState !== EventSource.CLOSED)) return;
   stream = new EventSource("/events");
   stream.onmessage = (event) => {
     if (seen !== null && event.data !== seen) renew();
@@ -37,6 +56,11 @@ function listen() {
 listen();
 setInterval(() => {
   renew();
-  if (stream.readyState === EventSource.CLOSED) listen();
+  listen();
 }, 30000);
-document.addEventListener("visibilitychange", renew);
+// A page that nobody looks at holds no stream, for a server has few of them.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return stream?.close();
+  renew();
+  listen();
+});
