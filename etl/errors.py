@@ -71,6 +71,14 @@ class CutShort(KeyboardInterrupt):
 SEPARATOR = "; "
 
 
+def kind_of(error: BaseException) -> str:
+    """The word for an error in tables and reports: of several files or feeds, what went wrong with each where that is the same."""
+    if not isinstance(error, OneOfMany):
+        return type(error).__name__
+    kinds = {kind_of(cause) for cause in error.causes}
+    return kinds.pop() if len(kinds) == 1 else SourceError.__name__
+
+
 class OneOfMany(SourceError):
     """The failures of some files or feeds, each a part; the rest were read. `causes` are the errors themselves."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from etl.errors import SEPARATOR, Locked, OneOfMany
+from etl.errors import SEPARATOR, Locked, OneOfMany, kind_of
 from etl.lease import Counts
 from etl.work import Outcome
 
@@ -36,7 +36,7 @@ def facts(outcome: Outcome, message: str | None) -> dict[str, Any]:
         "duration_seconds": round(outcome.seconds, 3),
         "drift": outcome.drift,
         "resumed_at": outcome.resumed_at,
-        "error_type": type(outcome.error).__name__ if outcome.error else None,
+        "error_type": kind_of(outcome.error) if outcome.error else None,
         "error_message": message,
     }
 
@@ -56,14 +56,20 @@ def line(outcome: Outcome, message: str | None, *, dry: bool = False) -> str:
     """One source's result for a person."""
     mark = MARKS.get(outcome.status or "", "✘")
     counts, told = outcome.counts, f"{outcome.counts.total:>9,} seen"
-    told += f"  {counts.inserted:>9,} new  {counts.updated:>7,} updated  {counts.unchanged:>9,} same  {counts.quarantined:>5,} quarantined"
-    tail = "  (dry run: nothing written)" if dry else ""
+    told += f" {counts.inserted:>9,} new {counts.updated:>7,} updated {counts.unchanged:>9,} same {counts.quarantined:>5,} quarantined"
+    tail = "\n  dry run: nothing was written" if dry else ""
     tail += f"\n  went on at {outcome.resumed_at}" if outcome.resumed_at else ""
     tail += (
         f"\n  {outcome.drift} open change{'s'[: outcome.drift > 1]} of upstream's fields: kasparro-etl drift list" if outcome.drift else ""
     )
     tail += "".join(f"\n  {part}" for part in parts_of(outcome, message))
-    return f"{mark} {outcome.source:<12}{told}  {outcome.seconds:6.1f} s{tail}"
+    return f"{mark} {outcome.source:<12}{told} {outcome.seconds:6.1f} s{tail}"
+
+
+def skipped(outcome: Outcome, message: str | None) -> str:
+    """One source that another run holds, where that is no failure."""
+    held = (message or "").partition(": try later")[0]
+    return f"- {outcome.source:<12}skipped: {held}"
 
 
 def parts_of(outcome: Outcome, message: str | None) -> list[str]:
@@ -76,16 +82,16 @@ def parts_of(outcome: Outcome, message: str | None) -> list[str]:
     return [f"{head} failed:", *told.split(SEPARATOR)]
 
 
-def summary(outcomes: list[Outcome], exit_code: int, left: Sequence[str] = (), verb: str = "run") -> str:
+def summary(outcomes: list[Outcome], exit_code: int, left: Sequence[str] = (), verb: str = "run", *, skip: bool = False) -> str:
     """The last lines for a person: how many came out how, and the next step where there is one; `left` are sources not begun,
-    `verb` is the command that goes on.
+    `verb` is the command that goes on. With `skip` a source that was locked needs no step.
     """
     names = {"ok": "success", "partial": "partial", "failed": "failed", "refused": "refused", "cancelled": "cancelled"}
     parts = [(label, sum(o.status == status for o in outcomes)) for label, status in names.items()]
-    parts += [("locked", sum(o.status is None for o in outcomes)), ("not begun", len(left))]
+    parts += [("skipped" if skip else "locked", sum(o.status is None for o in outcomes)), ("not begun", len(left))]
     seconds = sum(o.seconds for o in outcomes)
     told = f"done: {', '.join(f'{n} {label}' for label, n in parts if n)} in {seconds:.1f} s, exit {exit_code}"
-    again = [*(o.source for o in outcomes if not is_good(o)), *left]
+    again = [*(o.source for o in outcomes if not is_good(o) and not (skip and o.status is None)), *left]
     return told + (f"\n  to go on: kasparro-etl {verb} --source {','.join(again)}" if again else "")
 
 

@@ -45,7 +45,7 @@ def configure(settings: Settings) -> None:
             *([clear_line] if console and sys.stderr.isatty() else []),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level)),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # its warnings show whole addresses, past this file

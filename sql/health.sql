@@ -3,9 +3,9 @@
 -- name: list_source_health
 -- A line a source: its last run, its last success, whether it runs, whether the process of that run is gone.
 with finished as (
-    select source, max(last_run_id) as run_id,
+    select source,
            max(last_finished_at) filter (where status in ('success', 'partial')) as last_success_at,
-           (array_agg(status order by last_run_id desc))[1] as status
+           (array_agg(status order by last_finished_at desc, last_run_id desc))[1] as status
     from run_totals where trigger in ('cli', 'cron', 'api') group by source
 ), running as (
     select r.source, max(r.id) as run_id, bool_or(coalesce(c.lease_expires_at <= clock_timestamp(), false)) as stalled

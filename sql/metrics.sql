@@ -24,7 +24,7 @@ with unfinished as (
 ), open as (
     select source, count(*) as records from quarantined_records where resolved_at is null group by source
 ), drift as (
-    select source, count(*) as changes from schema_drift where accepted_at is null group by source
+    select source, count(*) as changes from schema_drift where accepted_at is null and resolved_at is null group by source
 ), stored as (
     select source, sum(records) as records from data_counts group by source
 ), known as (

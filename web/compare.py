@@ -14,7 +14,7 @@ from web.access import latency_ms
 from web.db import Connection, read, snapshot
 from web.endpoints import JSON, Answer, Query, answered, endpoint
 from web.errors import Problem
-from web.pages import HTML, paged
+from web.pages import HTML, TEXT, paged
 from web.parameters import Whole
 from web.runs import RunAnswer
 from web.state import state
@@ -89,7 +89,7 @@ class CompareAnswer(RootModel[ComparedAnswer | LatestAnswer]):
 
 @blueprint.get("/compare-runs")
 @endpoint(
-    "Compare two runs, or the last two of each source", query=CompareQuery, answer=CompareAnswer, produces=(JSON, HTML), errors=(404,)
+    "Compare two runs, or the last two of each source", query=CompareQuery, answer=CompareAnswer, produces=(JSON, HTML, TEXT), errors=(404,)
 )
 @paged
 def compare_runs(query: CompareQuery) -> Response:
@@ -106,9 +106,13 @@ def require_two(query: CompareQuery) -> bool:
     one = query.a is not None or query.b is not None
     if one and (query.a is None or query.b is None):
         missing = "a" if query.a is None else "b"
-        raise Problem(400, "two runs are needed, or none", errors=[{"parameter": missing, "reason": "is missing"}])
+        raise Problem(400, "two runs are needed, or none: give a and b", errors=[{"parameter": missing, "reason": "is missing"}])
     if one and query.a == query.b:
-        raise Problem(400, "a run cannot be compared with itself", errors=[{"parameter": "b", "reason": "is the same run as a"}])
+        raise Problem(
+            400,
+            "a run cannot be compared with itself: GET /runs lists the others",
+            errors=[{"parameter": "b", "reason": "is the same run as a"}],
+        )
     return one
 
 
@@ -132,7 +136,8 @@ def require_finished(name: str, run_id: int | None, runs: dict[int, dict[str, An
     if run_id not in runs:
         raise Problem(404, f"there is no run {run_id}: GET /runs lists them")
     if runs[run_id]["finished_at"] is None:
-        raise Problem(400, "a run is not finished", errors=[{"parameter": name, "reason": f"run {run_id} is {runs[run_id]['status']}"}])
+        told = [{"parameter": name, "reason": f"run {run_id} is {runs[run_id]['status']}"}]
+        raise Problem(400, f"run {run_id} is not finished: ask again when it is", errors=told)
 
 
 def comparison(conn: Connection, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,7 @@ import psycopg
 
 from shared.errors import DatabaseError, KasparroError, SchemaError
 from sql import queries
-from web.connection import connect
-from web.db import PATIENCE, UNMIGRATED
+from web.db import CONNECTING, PATIENCE, UNMIGRATED, connect_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +39,16 @@ def enqueue(dsn: str, sources: Sequence[str], key: str | None) -> list[Queued]:
     """
     request = sha256("\n".join(sources).encode()).digest()
     params = {"sources": list(sources), "key_digest": key and sha256(key.encode()).digest(), "request_digest": request}
+    until = time.monotonic() + PATIENCE
     try:
-        with closing(connect(dsn)) as conn:
-            conn.until = time.monotonic() + PATIENCE
+        with closing(connect_within(dsn, CONNECTING)) as conn:
+            conn.until = until
             conn.read_only, conn.isolation_level = False, psycopg.IsolationLevel.READ_COMMITTED
             with conn.transaction():
                 rows = conn.execute(queries["enqueue_runs"], params).fetchall()
     except UNMIGRATED as missing:
         raise SchemaError("the schema is not the one this version writes: run `kasparro-etl migrate`") from missing
-    except psycopg.Error as error:
+    except (psycopg.Error, TimeoutError) as error:
         raise DatabaseError(f"nothing could be queued ({type(error).__name__}): see docs/trigger.md for what the role needs") from error
     if [row["outcome"] for row in rows] == ["mismatch"]:
         raise Mismatch("this Idempotency-Key was used for another request: choose a new one")

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from shared.errors import DatabaseError, SchemaError
+from web.sockets import TooSlow
 
 log = structlog.get_logger()
 
@@ -38,8 +39,8 @@ REQUESTS = ("Query", "Headers", "Body")
 """How the names of models end that validate what a client sent; any other that does not validate is a bug of ours."""
 BURST = 30.0
 """Seconds for which an outage is reported once, however many requests meet it."""
-reported: dict[type, float] = {}
-"""When each kind of outage was last reported by this process."""
+reported: dict[tuple[type, bool], float] = {}
+"""When each kind of outage, passing or not, was last reported by this process."""
 
 
 class Problem(Exception):
@@ -98,7 +99,8 @@ def reason_of(item: Mapping[str, Any]) -> str:
     """What is wrong with one parameter."""
     if item["type"] == "extra_forbidden":
         return "is not a parameter of this endpoint"
-    return str(item["msg"]).removeprefix("Value error, ").lower()
+    told = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return told[:1].lower() + told[1:]
 
 
 def unavailable(error: DatabaseError | SchemaError) -> Response:
@@ -112,9 +114,9 @@ def unavailable(error: DatabaseError | SchemaError) -> Response:
 
 def note_outage(error: DatabaseError | SchemaError) -> None:
     """Report that the database could not answer, once for a burst of requests."""
-    now = time.monotonic()
-    if now - reported.get(type(error), -BURST) >= BURST:
-        reported[type(error)] = now
+    now, kind = time.monotonic(), (type(error), isinstance(error, DatabaseError) and error.passing)
+    if now - reported.get(kind, -BURST) >= BURST:
+        reported[kind] = now
         log.warning("database unavailable", reason=str(error), cause=type(error.__cause__).__name__)
 
 
@@ -126,8 +128,10 @@ def refused(error: HTTPException) -> Response:
     return problem(error.code or 500, SENTENCES.get(error.code or 500, error.name.lower()), headers=kept)
 
 
-def unreadable(_error: ParseException) -> Response:
-    """A body whose chunks are malformed."""
+def unreadable(error: ParseException) -> Response:
+    """A body that does not come, or whose chunks are malformed."""
+    if isinstance(error, TooSlow):
+        return problem(408, "the body took too long to come", headers={"Connection": "close"})
     return problem(400, "the body is cut into chunks that cannot be read", headers={"Connection": "close"})
 
 

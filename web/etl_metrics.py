@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 from shared.errors import DatabaseError, SchemaError
 from shared.model import RunStatus, SourceName
+from shared.states import STATES, state_of
 from sql import queries
 from web.db import Connection, Reader, read, snapshot
 from web.errors import note_outage
@@ -32,14 +33,14 @@ GAUGES = (
 class EtlMetrics:
     """A collector over the tables; without a database it says only that."""
 
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
+    def __init__(self, reader: Reader, interval_minutes: int) -> None:
+        self.reader, self.interval = reader, interval_minutes
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric as of one instant."""
         up = GaugeMetricFamily("kasparro_database_up", "Whether the database answers and is migrated.")
         try:
-            totals, gauges, bounds = read(self.reader, found_totals, PATIENCE)
+            totals, gauges, bounds, stands = read(self.reader, found_totals, PATIENCE)
         except (DatabaseError, SchemaError) as error:
             note_outage(error)
             up.add_metric([], 0)
@@ -50,6 +51,7 @@ class EtlMetrics:
         yield processed(totals, gauges)
         yield finished(totals, gauges)
         yield durations(totals, gauges, bounds)
+        yield states(stands, self.interval)
         last = GaugeMetricFamily("etl_last_success_timestamp_seconds", "When a source last succeeded, in Unix time.", labels=["source"])
         for line in gauges:
             if line["last_success"] is not None:
@@ -62,13 +64,14 @@ class EtlMetrics:
             yield gauge
 
 
-def found_totals(conn: Connection) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[float]]:
-    """Read what runs did, how sources stand and the bounds of the histogram, as of one instant."""
+def found_totals(conn: Connection) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[float], list[dict[str, Any]]]:
+    """Read what runs did, what is stored, the bounds of the histogram and how sources stand, as of one instant."""
     with snapshot(conn):
         totals = conn.execute(queries["list_run_totals"]).fetchall()
         gauges = conn.execute(queries["list_source_gauges"], {"sources": SOURCES}).fetchall()
         bounds = conn.execute(queries["list_duration_bounds"]).fetchall()
-    return totals, gauges, [row["le"] for row in bounds]
+        stands = conn.execute(queries["list_source_health"], {"sources": SOURCES}).fetchall()
+    return totals, gauges, [row["le"] for row in bounds], stands
 
 
 def processed(totals: list[dict[str, Any]], gauges: list[dict[str, Any]]) -> Metric:
@@ -99,4 +102,14 @@ def durations(totals: list[dict[str, Any]], gauges: list[dict[str, Any]], bounds
         counts = accumulate(sum(total["runs"] for total in own if total["le"] == bound) for bound in bounds)
         buckets = [("+Inf" if bound == inf else str(bound), count) for bound, count in zip(bounds, counts, strict=True)]
         family.add_metric([line["source"]], buckets, sum(total["seconds"] for total in own))
+    return family
+
+
+def states(stands: list[dict[str, Any]], interval_minutes: int) -> Metric:
+    """The state of each source, as /health tells it."""
+    family = GaugeMetricFamily("etl_source_state", "1 for the state a source is in, 0 for the others.", labels=["source", "state"])
+    for line in stands:
+        word = state_of(line["last_run_status"], line["stalled"], line["lag_seconds"], interval_minutes)
+        for state in STATES:
+            family.add_metric([line["source"], state], state == word)
     return family

@@ -33,13 +33,13 @@ class ExportQuery(Filters):
 
 
 @blueprint.get("/data/export")
-@endpoint("Export records, in no particular order", query=ExportQuery, produces=tuple(TYPES.values()))
+@endpoint("Export records, in no particular order", query=ExportQuery, produces=tuple(TYPES.values()), sends=("Content-Disposition",))
 def export_data(query: ExportQuery) -> Response:
     """Stream the records; the first bytes are read before anything is answered, so that what cannot begin is an error."""
     headers = {"Content-Disposition": f'attachment; filename="data.{query.format}"', "Cache-Control": "no-store"}
-    if request.method == "HEAD":
-        return Response(headers=headers, content_type=TYPES[query.format])
     found = select(current(held().watch), query)
+    if request.method == "HEAD":  # the body is an iterator, for of a list its length would be told
+        return Response(iter(()), headers=headers, content_type=TYPES[query.format])
     if not places.acquire(blocking=False):
         raise Problem(503, f"{MOST} exports are under way here: try again in a moment", headers={"Retry-After": "10"})
     stream = placed(export(held().reader, found.selection or NOTHING, query.fields or COLUMNS, query.format))

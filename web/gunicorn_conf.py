@@ -19,7 +19,7 @@ from shared.errors import KasparroError, SettingsError
 from shared.logs import configure
 from shared.migrations import migrate
 from shared.settings import Settings, read_settings
-from web.server_log import LOGGING
+from web.server_log import LOGGING, Logger
 from web.worker import Worker
 
 log = structlog.get_logger()
@@ -57,8 +57,9 @@ threads = 8
 timeout = 30
 graceful_timeout = 10
 limit_request_line = 8190
+forwarded_allow_ips = ""  # by default a client on this machine may say by headers named SCRIPT_NAME and PATH_INFO what it asks for
 accesslog = None
-logconfig_dict = LOGGING
+logger_class, logconfig_dict = Logger, LOGGING
 control_socket_disable = True
 raw_env = [f"PROMETHEUS_MULTIPROC_DIR={counters}"]
 

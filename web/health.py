@@ -11,6 +11,7 @@ from pydantic import Field
 
 from shared.errors import DatabaseError, SchemaError
 from shared.model import RunStatus
+from shared.states import TROUBLE, SourceState, late_after, state_of
 from sql import queries
 from web.db import read
 from web.endpoints import Answer, answered, endpoint
@@ -23,7 +24,6 @@ blueprint = Blueprint("health", __name__)
 Stand = Literal["idle", "running", "failed", "never_run"]
 PATIENCE = 1.2
 """Seconds the database has to answer a probe."""
-BROKEN = ("failed", "refused", "abandoned")
 VERSION = version("kasparro-etl")
 
 
@@ -31,7 +31,10 @@ class SourceHealthAnswer(Answer):
     """How a source stands; only runs by hand, cron and the API count, as in `kasparro-etl status`."""
 
     source: str
-    state: Stand = Field(description="failed: its last run failed, was refused, or its process is gone")
+    state: SourceState = Field(
+        description="as in `kasparro-etl status`. new: no run came to an end; running; stalled: its process is gone; failed, refused: its "
+        "last run; late: no success for two ETL_INTERVAL_MINUTES; up: none of these"
+    )
     last_success_at: datetime | None
     last_run_status: RunStatus | None
     lag_seconds: float | None = Field(description="how long ago the last success was")
@@ -43,7 +46,9 @@ class HealthAnswer(Answer):
 
     status: Literal["healthy", "degraded", "unhealthy"]
     database_connected: bool
-    etl_status: Stand | None = Field(description="running if any source is, else failed if any is; null when the database does not say")
+    etl_status: Stand | None = Field(
+        description="running if any source is, else failed if any failed, was refused or stalled; null when the database does not say"
+    )
     sources: list[SourceHealthAnswer]
     version: str
 
@@ -68,17 +73,20 @@ def get_health() -> Response:
         sources = found_health()
     except (DatabaseError, SchemaError) as error:
         note_outage(error)
-        connected = isinstance(error, SchemaError)
+        connected = isinstance(error, SchemaError) or not error.passing  # it answered, but lets us read nothing
         bad = HealthAnswer(status="unhealthy", database_connected=connected, etl_status=None, sources=[], version=VERSION)
         response = answered(bad, 503)
         response.headers["Retry-After"] = str(RETRY_AFTER)
     else:
         states = {source.state for source in sources}
-        overall: Stand = next((each for each in ("running", "failed", "idle") if each in states), "never_run")
-        degraded = "failed" in states or any(source.stale for source in sources)
+        degraded = bool(states & set(TROUBLE)) or any(source.stale for source in sources)
         response = answered(
             HealthAnswer(
-                status="degraded" if degraded else "healthy", database_connected=True, etl_status=overall, sources=sources, version=VERSION
+                status="degraded" if degraded else "healthy",
+                database_connected=True,
+                etl_status=stand_of(states),
+                sources=sources,
+                version=VERSION,
             )
         )
     response.headers["Cache-Control"] = "no-store"
@@ -103,15 +111,22 @@ def get_ready() -> Response:
 def found_health() -> list[SourceHealthAnswer]:
     """Read how every source stands. Raises DatabaseError, SchemaError."""
     lines = read(state().reader, lambda conn: conn.execute(queries["list_source_health"], {"sources": SOURCES}).fetchall(), PATIENCE)
-    late = 2 * 60 * state().settings.etl_interval_minutes
-    return [SourceHealthAnswer.model_validate(line | judged(line, late)) for line in lines]
+    interval = state().settings.etl_interval_minutes
+    return [SourceHealthAnswer.model_validate(line | judged(line, interval)) for line in lines]
 
 
-def judged(line: dict[str, Any], late: float) -> dict[str, Any]:
-    """The state of a source, and whether it is stale."""
+def judged(line: dict[str, Any], interval: int) -> dict[str, Any]:
+    """The state of a source, and whether it is stale, which it may be while it runs or after it failed."""
     last, lag = line["last_run_status"], line["lag_seconds"]
-    if last is None or (last == "cancelled" and lag is None):
-        return {"state": "never_run", "stale": False}
-    broken = last in BROKEN or line["stalled"]
-    stand = "failed" if broken else "running" if last == "running" else "idle"
-    return {"state": stand, "stale": lag > late if lag is not None else last != "running"}
+    word = state_of(last, line["stalled"], lag, interval)
+    overdue = lag > late_after(interval) if lag is not None else last != "running"
+    return {"state": word, "stale": word != "new" and overdue}
+
+
+def stand_of(states: set[SourceState]) -> Stand:
+    """How all sources stand together."""
+    if "running" in states:
+        return "running"
+    if states & {"failed", "refused", "stalled"}:
+        return "failed"
+    return "idle" if states - {"new"} else "never_run"

@@ -63,7 +63,7 @@ class HistoryAnswer(Answer):
 
 
 @blueprint.get("/assets/<source>/<path:external_id>/history")
-@endpoint("Show the price history of an asset", query=HistoryQuery, answer=HistoryAnswer, errors=(404,))
+@endpoint("Show the price history of an asset", query=HistoryQuery, answer=HistoryAnswer, errors=(404,), sends=("ETag", "Link"))
 def show_history(query: HistoryQuery, source: str, external_id: str) -> Response:
     """Answer a page of prices or buckets."""
     if query.since and query.to and query.since > query.to:

@@ -24,7 +24,12 @@ PERIOD = 60.0
 
 
 def require_key() -> None:
-    """Let only a request with the key pass. Raises Problem: 403 without a key in the settings, 401 for a wrong one, 429 for too many."""
+    """Let only a request with the key pass. Raises Problem: 403 without a key in the settings, 401 for a wrong one, 429 for too many.
+
+    A browser asks by OPTIONS, without the key, whether it may send it.
+    """
+    if request.method == "OPTIONS":
+        return
     key = state().settings.api_key
     if key is None:
         raise Problem(403, "queuing runs is switched off here: set API_KEY on the server")

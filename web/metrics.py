@@ -95,7 +95,7 @@ def all_metrics() -> CollectorRegistry:
         registry.register(current_app.extensions["http_metrics"])
     else:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    registry.register(EtlMetrics(state().reader))
+    registry.register(EtlMetrics(state().reader, state().settings.etl_interval_minutes))
     return registry
 
 

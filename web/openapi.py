@@ -17,6 +17,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from werkzeug.routing import IntegerConverter, Rule
 
 from web.endpoints import JSON, Answer, Spec, endpoint
+from web.links import links_of
 from web.shapes import parameters_of, tidy
 
 blueprint = Blueprint("openapi", __name__)
@@ -177,7 +178,8 @@ def responses_of(route: Route, refs: Any) -> dict[str, Any]:
     spec = route.spec
     shape = refs[(spec.answer, "serialization")] if spec.answer else {}
     content = {kind: {"schema": shape if kind == JSON else OTHER.get(kind, {"type": "string"})} for kind in spec.produces}
-    found = {str(spec.status): {"description": HTTPStatus(spec.status).phrase, "headers": headers_of(*spec.sends), "content": content}}
+    good = {"description": HTTPStatus(spec.status).phrase, "headers": headers_of(*spec.sends), "content": content}
+    found = {str(spec.status): good | links_of(route.view.__name__)}
     statuses = {*ALWAYS, *spec.errors, *([304] if "ETag" in spec.sends else []), *([404] if route.rule.arguments else [])}
     return found | {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses - {spec.status})}
 

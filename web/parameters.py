@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, WithJsonSchema
+from werkzeug.routing import IntegerConverter
 
 WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 NUMBER = re.compile(r"[0-9]{1,40}(\.[0-9]{1,60})?", re.ASCII)
@@ -19,7 +20,7 @@ def read_whole(value: Any) -> Any:
     """Accept a whole number in plain digits. Raises ValueError on `1e3`, `1_000` and other scripts' digits."""
     if isinstance(value, str):
         if not WHOLE.fullmatch(value):
-            raise ValueError("expected a whole number, for example 100")
+            raise ValueError("expected a whole number of at most 18 digits, for example 100")
         return int(value)
     return value
 
@@ -59,11 +60,19 @@ def refuse_controls(value: str) -> str:
     return value
 
 
+class Id(IntegerConverter):
+    """An id in a path: one way to write each, so neither other scripts' digits nor leading zeros."""
+
+    regex = "(?:0|[1-9][0-9]{0,999})"
+
+
 Whole = Annotated[int, BeforeValidator(read_whole, json_schema_input_type=int)]
 Amount = Annotated[
     Decimal, BeforeValidator(read_amount), WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,40}(\\.[0-9]{1,60})?$", "maxLength": 101})
 ]
 Time = Annotated[AwareDatetime, BeforeValidator(read_time), WithJsonSchema({"type": "string", "format": "date-time"})]
-Text = Annotated[str, AfterValidator(refuse_controls), Field(min_length=1, max_length=500)]
+PLAIN = {"pattern": "^[^\\u0000-\\u001f\\u007f]+$"}
+"""What `refuse_controls` passes, for the document."""
+Text = Annotated[str, AfterValidator(refuse_controls), Field(min_length=1, max_length=500, json_schema_extra=PLAIN)]
 Number = Annotated[Decimal, WithJsonSchema({"type": "number"})]
 """A number of an answer: digit for digit as stored."""

@@ -16,7 +16,7 @@ from web.db import Connection, read, rows, snapshot
 from web.drift import DriftEventAnswer
 from web.endpoints import JSON, Answer, Query, answered, endpoint
 from web.errors import Problem
-from web.pages import HTML, paged
+from web.pages import HTML, TEXT, paged
 from web.parameters import Text, Whole
 from web.quarantine import QuarantinedAnswer, quarantined
 from web.state import state
@@ -140,7 +140,7 @@ def list_runs(query: RunsQuery) -> Response:
     "One run with its batches, drift, quarantine and errors",
     query=BatchesQuery,
     answer=RunDetailAnswer,
-    produces=(JSON, HTML),
+    produces=(JSON, HTML, TEXT),
     errors=(404,),
 )
 @paged

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import structlog
+from gunicorn.glogging import Logger as GunicornLogger  # type: ignore[import-untyped]
 
 log = structlog.get_logger()
 
@@ -20,6 +21,12 @@ class Handler(logging.Handler):
         facts: dict[str, Any] = {"exc_info": record.exc_info} if record.exc_info else {}
         event = EVENTS.get(record.name, "library reported")
         log.log(record.levelno, event, message=record.getMessage(), logger=record.name, process=record.process, **facts)
+
+
+class Logger(GunicornLogger):  # type: ignore[misc]
+    """gunicorn's log without its line a request, which it would put together only to drop it: web/access.py writes ours."""
+
+    access_log_enabled = False
 
 
 LOGGING = {

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+LARGEST = 10**18 - 1
+"""No whole number of a request is above it."""
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 """A field's bounds and their names in a schema."""
 
@@ -20,7 +22,7 @@ def parameters_of(model: type[BaseModel] | None, place: str, refs: Any, componen
     for name, field in schema.get("properties", {}).items():
         shape = bounded(given(tidy(field)), next(info for key, info in model.model_fields.items() if name in (key, info.alias)))
         told = {"name": name, "in": place, "required": name in schema.get("required", ()), "schema": shape}
-        if place == "query":
+        if place == "query" and "default" not in shape:
             told["allowEmptyValue"] = True  # and counts as not given
         if "description" in shape:
             told["description"] = shape.pop("description")
@@ -40,7 +42,8 @@ def bounded(schema: dict[str, Any], field: FieldInfo) -> dict[str, Any]:
     if schema.get("type") not in ("integer", "number"):
         return schema
     bounds = {told: getattr(item, ours) for item in field.metadata for ours, told in BOUNDS.items() if hasattr(item, ours)}
-    return {key: value for key, value in schema.items() if key not in BOUNDS} | bounds
+    largest = {"maximum": LARGEST} if schema["type"] == "integer" else {}
+    return {key: value for key, value in schema.items() if key not in BOUNDS} | largest | bounds
 
 
 def tidy(schema: Any) -> Any:

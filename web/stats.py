@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, get_args
 
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response, current_app, g
 from pydantic import Field
 
 from shared.model import SourceName
 from sql import queries
 from web.access import latency_ms
+from web.cache import Cache, cached
 from web.db import Connection, read, snapshot
 from web.endpoints import Answer, answered, endpoint
 from web.runs import RunAnswer
@@ -57,8 +58,9 @@ class StatsAnswer(Answer):
 @blueprint.get("/stats")
 @endpoint("Totals over all runs", answer=StatsAnswer)
 def get_stats() -> Response:
-    """Answer the totals."""
-    lines, recent = read(state().reader, found_stats)
+    """Answer the totals; who asks at the same time gets what one of them reads."""
+    flights: Cache = current_app.extensions.setdefault("kasparro.stats", Cache(0))
+    lines, recent = cached(flights, "stats", lambda: (read(state().reader, found_stats), 1))
     summary = {name: sum(line[name] for line in lines) for name in ADDED}
     summary |= {name: max((line[name] for line in lines if line[name]), default=None) for name in LATEST}
     told = {"request_id": g.request_id, "api_latency_ms": latency_ms(), "summary": summary, "sources": lines, "recent_runs": recent}

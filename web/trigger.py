@@ -103,6 +103,8 @@ def read_object() -> dict[str, Any]:
     """Read the body as one JSON object in UTF-8 whose members have different names. Raises Problem."""
     if request.mimetype != JSON:
         raise Problem(415, "send the body as application/json")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise Problem(415, "send the body as it is, without a Content-Encoding")
     try:
         found = json.loads(request.get_data().decode("utf-8"), object_pairs_hook=distinct)
     except (ValueError, RecursionError):

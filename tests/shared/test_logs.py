@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -139,6 +140,20 @@ def test_one_event_stays_one_line_and_cannot_paint_the_terminal(form: str, capsy
     (line,) = lines(capsys)
     assert line.isprintable()
     assert "\\n" in line
+
+
+def test_a_line_is_written_at_once_so_that_processes_do_not_mix_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    class Recorder(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Recorder())
+    logs.configure(read_settings({"LOG_FORMAT": "json"}))
+    structlog.get_logger().info("line written")
+    assert [text.count("\n") for text in written] == [1]
 
 
 def test_libraries_do_not_write_addresses_past_us(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:

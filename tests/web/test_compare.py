@@ -103,3 +103,12 @@ def test_ids_that_cannot_be_compared_are_refused(client: FlaskClient, conn: Conn
         f"a={done}&b=x": 400,
     }
     assert {query: client.get(f"/compare-runs?{query}").status_code for query in refused} == refused
+
+
+def test_what_cannot_be_compared_is_named_with_what_to_do(client: FlaskClient, conn: Connection) -> None:
+    done, running = add_run(conn), add_run(conn, status="running")
+    told = client.get(f"/compare-runs?a={running}&b={done}").get_json()
+    assert told["detail"] == f"run {running} is not finished: ask again when it is"
+    assert told["errors"] == [{"parameter": "a", "reason": f"run {running} is running"}]
+    assert client.get(f"/compare-runs?a=77&b={done}").get_json()["detail"] == "there is no run 77: GET /runs lists them"
+    assert "a run cannot be compared with itself" in client.get("/compare-runs?a=77&b=77").get_json()["detail"]

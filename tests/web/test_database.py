@@ -104,6 +104,34 @@ def test_a_role_without_a_connection_left_or_without_rights_is_a_503(
         conn.execute(f"drop role {name}".encode())
 
 
+def test_one_table_that_may_not_be_read_is_a_503_where_it_is_read_and_told_in_the_log(
+    client_of: Callable[[str], FlaskClient], conn: Connection, dsn: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = f"narrow_{conn.info.dbname}"
+    conn.execute(f"create role {name} login".encode())
+    try:
+        conn.execute(f"grant select on all tables in schema public to {name}".encode())
+        conn.execute(f"revoke select on schema_drift, etl_checkpoints from {name}".encode())
+        client = client_of(psycopg.conninfo.make_conninfo(dsn, user=name))
+        errors.reported.clear()
+        for _ in range(3):
+            refused = client.get("/drift")
+            assert (refused.status_code, refused.mimetype, "Retry-After" in refused.headers) == (503, "application/problem+json", True)
+            assert "schema_drift" not in refused.get_data(as_text=True)
+        told = capfd.readouterr()
+        assert (told.out + told.err).count("grant it select") == 1
+        assert "Traceback" not in told.out + told.err
+        assert client.get("/runs").status_code == client.get("/data").status_code == 200
+        health = client.get("/health")
+        assert (health.status_code, health.get_json()["status"], health.get_json()["database_connected"]) == (503, "unhealthy", True)
+        conn.execute(f"grant select on schema_drift, etl_checkpoints to {name}".encode())
+        assert client.get("/drift").status_code == client.get("/health").status_code == 200
+        forget(client.application.extensions["kasparro"].reader)
+    finally:
+        conn.execute(f"drop owned by {name}".encode())
+        conn.execute(f"drop role {name}".encode())
+
+
 def test_a_connection_that_died_meanwhile_is_replaced_unnoticed(client: FlaskClient, conn: Connection) -> None:
     assert client.get("/runs").status_code == 200
     conn.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -42,6 +43,78 @@ def test_head_and_options_are_answered(client: FlaskClient) -> None:
     head = client.head("/runs")
     assert (head.status_code, head.data, int(head.headers["Content-Length"]) > 0) == (200, b"", True)
     assert set(client.options("/runs").headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+
+
+HEADED: tuple[str, ...] = (
+    "/",
+    "/data",
+    "/data/1",
+    "/data/1/lineage",
+    "/data/export",
+    "/assets/csv/bitcoin/history",
+    "/health",
+    "/health/live",
+    "/stats",
+    "/runs",
+)
+HEADED += ("/runs/1", "/compare-runs", "/quarantine", "/drift", "/docs", "/docs/docs.js", "/openapi.json", "/static/pages.css", "/nothing")
+
+
+def test_head_is_get_without_the_body(client: FlaskClient, filled: None) -> None:
+    for path in (*HEADED, "/health/ready", "/etl/run", "/runs/99", "/data?limit=0"):
+        got, head = client.get(path), client.head(path)
+        assert (path, head.status_code, head.data, head.mimetype) == (path, got.status_code, b"", got.mimetype)
+        assert set(head.headers.keys()) == set(got.headers.keys()), path
+        assert head.headers.get("Content-Length") != "0", path
+
+
+def test_an_id_in_a_path_is_written_in_one_way(client: FlaskClient, filled: None) -> None:
+    for path in ("/runs/{}", "/data/{}", "/data/{}/lineage"):
+        assert client.get(path.format(1)).status_code == 200
+        for number in ("\u0661", "\uff11", "01", "-0", "+1", "1.0", "1_0", "1e0", "9" * 20, "9" * 5000):
+            assert client.get(path.format(number)).status_code == 404, (path, number)
+
+
+def test_an_empty_value_is_refused_where_leaving_it_out_means_something(client: FlaskClient) -> None:
+    for query in ("runs?limit=", "runs?limit", "data?limit=", "drift?all=", "data/export?format="):
+        refused = client.get(f"/{query}")
+        assert (query, refused.status_code, len(refused.get_json()["errors"])) == (query, 400, 1)
+    assert client.get("/runs?source=&status=&before=").status_code == 200
+
+
+WORDS = re.compile(
+    r"pydantic|psycopg|werkzeug|Error\b|Exception|<class|object at 0x|Traceback|\bNone\b|\bselect\b|_runs\b|Literal|\bint\b|\bstr\b"
+)
+BAD: tuple[str, ...] = (
+    "limit=x",
+    "limit=1e3",
+    "limit=0",
+    "limit=9999",
+    "offset=-1",
+    "sort=x",
+    "fields=x",
+    "q=%25",
+    "updated_since=x",
+    "min_price=NaN",
+    "status=x",
+)
+BAD += (
+    "kind=x",
+    "source_type=x",
+    "cursor=x",
+    "symbol=%00",
+    f"q={'a' * 501}",
+    "offset=1&cursor=x",
+    f"limit={'9' * 30}",
+    "updated_since=10000-01-01",
+)
+
+
+def test_no_refusal_names_what_is_inside(client: FlaskClient) -> None:
+    for query in BAD:
+        refused = client.get(f"/data?{query}")
+        assert (query, refused.status_code) == (query, 400)
+        assert WORDS.findall(refused.get_data(as_text=True)) == [], query
 
 
 def test_a_bug_shows_nothing_but_the_request_id(app: Callable[..., Flask], capfd: pytest.CaptureFixture[str]) -> None:

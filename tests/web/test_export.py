@@ -70,9 +70,14 @@ def test_the_filters_and_the_fields_are_those_of_the_pages(client: FlaskClient, 
     assert client.get("/data/export?q=%25").status_code == 400
 
 
-def test_head_streams_nothing(client: FlaskClient, filled: None) -> None:
-    answer = client.head("/data/export")
-    assert (answer.status_code, answer.data, answer.mimetype) == (200, b"", "text/csv")
+def test_head_says_what_get_says_and_exports_nothing(client: FlaskClient, filled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    got = client.get("/data/export?format=ndjson")
+    monkeypatch.setattr(route, "export", None)
+    answer = client.head("/data/export?format=ndjson")
+    assert (answer.status_code, answer.data) == (200, b"")
+    assert "Content-Length" not in answer.headers
+    assert set(answer.headers.keys()) == set(got.headers.keys())
+    assert client.head("/data/export?format=xml").status_code == 400
 
 
 def test_places_are_few_and_come_back_when_a_client_goes_away(client: FlaskClient, conn: Connection) -> None:

@@ -17,7 +17,7 @@ from tests.web.world import add_drift, add_quarantined, add_run
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 ABBREVIATED = re.compile(r"_(ms|msec|milliseconds|us|minutes|hours|kb|mb|kilobytes|percent|count_total)(_|$)")
 ORDER = ("source", "outcome", "status")
-LABELS = {"source", "outcome", "status", "le", "method", "route"}
+LABELS = {"source", "outcome", "status", "state", "le", "method", "route"}
 
 
 def read(text: str) -> list[Metric]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from etl.errors import FetchError, Refused, kind_of, one_of_many
 from shared.db import Connection
 from tests.web.conftest import SAMPLE
 from tests.web.world import add_drift, add_quarantined, add_run
@@ -84,3 +86,18 @@ def test_an_unknown_run_is_a_404_that_says_where_runs_are(client: FlaskClient, r
 @pytest.mark.parametrize("run_id", ["-1", "1.0", "x", "1/", "%31x"])
 def test_what_is_no_id_is_a_404(client: FlaskClient, run_id: str) -> None:
     assert client.get(f"/runs/{run_id}").status_code == 404
+
+
+def test_a_run_that_failed_in_several_files_says_what_went_wrong_with_each(client: FlaskClient, etl: Any, tmp_path: Path) -> None:
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text("a,b\n1,2\n")
+    assert etl("run", "--source", "csv", CSV_PATHS="*.csv").code == 3
+    (run,) = client.get("/runs").get_json()["data"]
+    assert (run["error_type"], run["error_message"].count(".csv")) == ("Unrecognised", 2)
+
+
+def test_several_failures_of_different_kinds_share_the_general_word() -> None:
+    kinds = [FetchError("one"), FetchError("two"), Refused("three")]
+    folded = [one_of_many("feeds", 3, [(f"feed {number}", kind) for number, kind in enumerate(some)]) for some in (kinds[:2], kinds)]
+    assert [kind_of(error) for error in folded] == ["FetchError", "SourceError"]
+    assert kind_of(ValueError()) == "ValueError"

@@ -118,3 +118,12 @@ def test_an_unusable_setting_is_one_line_and_exit_2(variable: str, value: str, t
     assert ended.returncode == 2
     assert len(ended.stderr.splitlines()) == 1
     assert ended.stderr.startswith(f"{variable}: ")
+
+
+def test_no_header_says_what_is_asked_for_or_from_where(serve: Callable[..., Any], dsn: str) -> None:
+    served = serve(API_DATABASE_URL=dsn)
+    for name, value in (("SCRIPT_NAME", "/x"), ("PATH_INFO", "/runs"), ("X-Forwarded-Prefix", "/x")):
+        assert served.get("/health/live", headers={name: value}).json() == {"status": "alive"}
+    assert served.get("/nothing", headers={"PATH_INFO": "/health/live"}).status_code == 404
+    assert served.get("/health/live", headers={"X-Forwarded-Proto": "http", "X-Forwarded-Protocol": "ssl"}).ok
+    assert not [line for line in served.lines() if line["level"] == "error"]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from shared.db import Connection
 from tests.web.world import add_run
+from web import stats
+from web.db import forget
 
 
 def test_totals_of_runs_by_the_pipeline_agree_with_the_tables(client: FlaskClient, conn: Connection, filled: None) -> None:
@@ -79,3 +87,31 @@ def test_cost_does_not_grow_with_the_number_of_runs(client: FlaskClient, conn: C
     assert client.get("/stats").get_json()["summary"]["runs_total"] == 20000
     kept = conn.execute("select count(*) as lines from run_totals").fetchone()
     assert kept == {"lines": 1}
+
+
+def test_who_asks_at_the_same_time_is_answered_with_what_one_read(
+    app: Callable[..., Flask], conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_run(conn)
+    made, reads, asked = app(), list[int](), threading.Barrier(8)
+    found = stats.found_stats
+
+    def slowly(conn: Any) -> Any:
+        reads.append(1)
+        time.sleep(1)
+        return found(conn)
+
+    def ask(_: int) -> Any:
+        asked.wait()
+        told = made.test_client().get("/stats").get_json()
+        forget(made.extensions["kasparro"].reader)
+        return told
+
+    monkeypatch.setattr(stats, "found_stats", slowly)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(8)))
+    assert len(reads) < 8
+    assert {answer["summary"]["runs_total"] for answer in answers} == {1}
+    assert len({answer["request_id"] for answer in answers}) == 8
+    add_run(conn)
+    assert made.test_client().get("/stats").get_json()["summary"]["runs_total"] == 2

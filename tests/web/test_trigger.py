@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from etl.lease import begin_run
 from etl.sources import SOURCES
 from shared.db import Connection, connect
 from shared.model import SourceName
-from web import keys
+from web import enqueue, keys
 from web.windows import Windows
 
 KEY = "correct horse"
@@ -189,6 +190,22 @@ def test_a_body_without_an_end_is_cut_off(client: FlaskClient) -> None:
     assert run_wsgi_app(client.application, environ)[1].startswith("413")
 
 
+def test_a_body_in_another_encoding_is_refused(client: FlaskClient, conn: Connection) -> None:
+    assert post(client, headers=RIGHT | {"Content-Encoding": "gzip"}).status_code == 415
+    assert queued(conn) == []
+
+
+def test_a_browser_may_ask_without_the_key_whether_it_may_send_it(app: Any, conn: Connection) -> None:
+    client = app(API_KEY=KEY, API_CORS_ORIGINS="https://app.example").test_client()
+    asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
+    for _ in range(keys.GUESSES + 1):
+        preflight = client.options("/etl/run", headers=asked)
+        assert (preflight.status_code, preflight.headers["Access-Control-Allow-Origin"]) == (200, "https://app.example")
+        assert "X-API-Key" in preflight.headers["Access-Control-Allow-Headers"]
+    assert queued(conn) == []
+    assert post(client, headers=RIGHT | {"Origin": "https://app.example"}).status_code == 202
+
+
 def test_a_parameter_in_the_address_is_refused(client: FlaskClient) -> None:
     answer = client.post("/etl/run?source=csv", headers=RIGHT, json={"source": "csv"})
     assert (answer.status_code, answer.get_json()["errors"][0]["parameter"]) == (400, "source")
@@ -318,6 +335,14 @@ def test_a_database_that_is_down_or_not_migrated_is_503(app: Any, empty_dsn: str
         answer = post(app(API_KEY=KEY, DATABASE_URL=address).test_client())
         assert (answer.status_code, answer.mimetype) == (503, "application/problem+json")
         assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_a_database_that_accepts_and_says_nothing_is_503_in_time(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enqueue, "CONNECTING", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none?connect_timeout=60"
+        answer = post(app(API_KEY=KEY, DATABASE_URL=address).test_client())
+    assert (answer.status_code, int(answer.headers["Retry-After"]) >= 1) == (503, True)
 
 
 def test_a_replica_is_not_asked_to_queue(app: Any, conn: Connection) -> None:
