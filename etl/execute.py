@@ -10,7 +10,7 @@ import structlog
 
 from etl.chaos import chaos_for
 from etl.drift.store import count_drift
-from etl.errors import CutShort, Fenced, Locked, Refused, SourceError, Stopped
+from etl.errors import CutShort, Fenced, Locked, Refused, SourceError, Stopped, kind_of
 from etl.lease import Counts, Run, begin_run, finish_run, get_counts, get_position, is_abandoned, retake_run
 from etl.pipeline import ingest
 from etl.position import Position
@@ -94,7 +94,7 @@ def close(work: Work, opened: Run, outcome: Outcome) -> Outcome:
     """Record the end of a run and release its lease, also when the connection breaks meanwhile: repeating it does no harm."""
     told: dict[str, str | int | None] = {"snapshot_records": outcome.snapshot}
     if outcome.error:
-        told |= {"error_type": type(outcome.error).__name__, "error_message": message_of(work, outcome.error)}
+        told |= {"error_type": kind_of(outcome.error), "error_message": message_of(work, outcome.error)}
     until = time.monotonic() + work.comeback
     while True:
         try:
@@ -132,7 +132,7 @@ def abort(work: Work, opened: Run, lost: DatabaseError) -> None:
     """Close a run that the database does not let go on, as far as it lets us: else the next run closes it as abandoned."""
     with suppress(DatabaseError):
         reconnect(work.link)
-        finish_run(work.link.conn, opened, "failed", error_type=type(lost).__name__, error_message=message_of(work, lost))
+        finish_run(work.link.conn, opened, "failed", error_type=kind_of(lost), error_message=message_of(work, lost))
 
 
 def message_of(work: Work, error: BaseException) -> str:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 
 from etl.errors import FetchError
 from etl.exit_codes import exit_code
-from etl.fetch import Patience, Waits, fetcher
+from etl.patience import Patience, Waits
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -64,7 +65,7 @@ def ping(url: str, what: str, told: Pinged) -> None:
     """Ask once; a redirect is not followed. The address is a secret, so no error's text is kept."""
     with suppress(Exception):
         try:
-            fetcher(Waits(pause=time.sleep, throttle=lambda: 0.0), PATIENCE)(url)
+            import_module("etl.fetch").fetcher(Waits(pause=time.sleep, throttle=lambda: 0.0), PATIENCE)(url)
         except FetchError as error:
             told.failed[what] = f"answered {error.status}" if error.status else "no answer"
         else:

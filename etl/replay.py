@@ -46,7 +46,10 @@ def list_stored(conn: Connection, source: Source, wanted: Selection) -> list[Sto
 def read_stored(conn: Connection, source: Source, stored: Stored) -> Payload | None:
     """Read one payload with its bytes, None when it was pruned meanwhile."""
     row = fetch_one(conn, queries["get_replay"], {"source_type": source.type, "id": stored.id})
-    return Payload(bytes(row["body"]), row["url"], {}, row["fetched_at"], row["meta"], head=stored.aside) if row else None
+    if not row:
+        return None
+    told = {"head": stored.aside, "loaded_at": row["loaded_at"]}
+    return Payload(bytes(row["body"]), row["url"], {}, row["fetched_at"], row["meta"], **told)
 
 
 def replayed(source: Source, link: Link, wanted: Selection) -> Source:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import structlog
 
+from etl.backfill.retry import content_of, retry_points
 from etl.drift.aliases import aliased
 from etl.errors import Stopped
 from etl.lease import Counts, Run, begin_run, finish_run
@@ -41,7 +43,7 @@ def retry_all(conn: Connection, source: Source, stop: Stop, ids: Sequence[int]) 
         entries = conn.execute(queries["list_retries"], params).fetchall()
         for raw_id, rows in groupby(entries, key=lambda row: row["raw_id"]):
             check(stop)
-            run, done = retry_payload(conn, source, run, raw_id, {row["raw_position"]: row["id"] for row in rows})
+            run, done = retry_payload(conn, source, run, raw_id, list(rows))
             counts += done
         status = "partial" if counts.quarantined else "success"
     except Stopped:
@@ -52,16 +54,25 @@ def retry_all(conn: Connection, source: Source, stop: Stop, ids: Sequence[int]) 
     return counts
 
 
-def retry_payload(conn: Connection, source: Source, run: Run, raw_id: int, wanted: dict[int | None, int]) -> tuple[Run, Counts]:
-    """Validate the entries of one payload; load those that pass and close them, count up those that do not.
-
-    `wanted` maps positions to entries; None stands for the whole payload, which is loaded only when not all of it is invalid again.
-    """
-    row = fetch_one(conn, queries["get_payload"], {"source_type": source.type, "raw_id": raw_id})
+def retry_payload(conn: Connection, source: Source, run: Run, raw_id: int, entries: Sequence[dict[str, Any]]) -> tuple[Run, Counts]:
+    """Validate the entries of one payload; load those that pass and close them, count up those that do not."""
+    row = fetch_one(conn, queries["get_retry"], {"source": source.name, "raw_id": raw_id})
     if not row:
-        log.warning("payload gone", raw_id=raw_id, entries=len(wanted), hint="it was pruned: the entries keep the records")
+        log.warning("payload gone", raw_id=raw_id, entries=len(entries), hint="it was pruned: the entries keep the records")
         return run, Counts()
     payload = Payload(bytes(row["body"]), row["url"], run.position.cursor, row["fetched_at"], row["meta"])
+    if content := content_of(source.name, payload):
+        return retry_points(conn, run, content, row, {bytes(entry["fingerprint"]): entry["id"] for entry in entries})
+    return retry_records(conn, source, run, payload, bytes(row["sha256"]), {entry["raw_position"]: entry["id"] for entry in entries})
+
+
+def retry_records(
+    conn: Connection, source: Source, run: Run, payload: Payload, digest: bytes, wanted: Mapping[int | None, int]
+) -> tuple[Run, Counts]:
+    """Retry records that a run loads. `wanted` maps positions to entries; None stands for the whole payload.
+
+    That one is loaded only when not all of it is invalid again.
+    """
     whole = wanted.get(None)
     values = [(position, value) for position, value in enumerate(source.parse(payload)) if whole or position in wanted]
     parts = [validate(source, [value], position) for position, value in values]
@@ -69,7 +80,7 @@ def retry_payload(conn: Connection, source: Source, run: Run, raw_id: int, wante
     if whole and not validated.accepted:
         conn.execute(queries["mark_retried"], {"id": whole})
         return run, Counts(quarantined=len(values))
-    batch = Batch(payload, bytes(row["sha256"]), 0, len(values), validated, run.position)
+    batch = Batch(payload, digest, 0, len(values), validated, run.position)
     loaded = [wanted[position] for position, _ in validated.accepted if position in wanted] + ([whole] if whole else [])
     with conn.transaction():
         for number in loaded:

@@ -9,7 +9,7 @@ from typing import Any
 
 from etl.drift.aliases import aliased
 from etl.load import REFUSALS, staged
-from etl.replay import Selection, Stored, list_stored, read_stored
+from etl.replay import Selection, list_stored, read_stored
 from etl.source import Payload, Row, Source
 from etl.stop import Stop, check
 from etl.validate import validate
@@ -89,14 +89,16 @@ def verify(conn: Connection, source: Source, wanted: Selection, stop: Stop) -> V
         if not row or not row["scratch"]:
             raise DatabaseError("the search path puts temporary tables last, so nothing can be verified: take pg_temp out of it")
         code = aliased(conn, source)
-        for stored in chosen:
-            payload = read_stored(conn, source, stored)
+        params: dict[str, Any] = {"source": source.name, "source_type": source.type, "chosen": [stored.id for stored in chosen]}
+        params |= {"whole": wanted.whole, "pruned": pruned > 0}
+        found = {stored.id: stored for stored in chosen}
+        for told in conn.execute(queries["list_loads"], params).fetchall():
+            payload = read_stored(conn, source, found[told["raw_id"]])
             if payload is None:
                 continue
-            for part in parts(code, payload, stored.loaded):
+            for part in parts(code, payload, told["first"], told["next"]):
                 check(stop)
-                write(conn, code, stored, payload, part)
-        params = {"source": source.name, "whole": wanted.whole, "pruned": pruned > 0, "chosen": [stored.id for stored in chosen]}
+                write(conn, code, facts(code, payload, told), part)
         counts = fetch_one(conn, queries["count_verified"], params)
         differences = [
             row for name in ("list_differences", "list_price_differences") for row in conn.execute(queries[name], params).fetchall()
@@ -105,19 +107,24 @@ def verify(conn: Connection, source: Source, wanted: Selection, stop: Stop) -> V
         return Verified(source.name, len(chosen), pruned, counts["compared"], counts["unverified"], differences)
 
 
-def parts(source: Source, payload: Payload, count: int) -> Iterator[list[tuple[int, Row]]]:
-    """The first records of a payload, validated, as positions and rows; a part without any valid one is left out."""
-    values, first = islice(source.parse(payload), count), 0
+def parts(source: Source, payload: Payload, first: int, behind: int) -> Iterator[list[tuple[int, Row]]]:
+    """The records of a load, validated, as positions and rows; a part without any valid one is left out."""
+    values = islice(source.parse(payload), first, behind)
     while part := list(islice(values, SIZE)):
         if accepted := validate(source, part, first).accepted:
             yield accepted
         first += len(part)
 
 
-def write(conn: Connection, source: Source, stored: Stored, payload: Payload, accepted: Sequence[tuple[int, Row]]) -> None:
+def facts(source: Source, payload: Payload, load: dict[str, Any]) -> dict[str, Any]:
+    """What the statements of a run are told of a load. Of one that came back, the end of the load stands for when upstream said it."""
+    came_back = load["came_back"]
+    told = {"source": source.name, "source_type": source.type, "raw_id": load["raw_id"], "replay": False}
+    return told | {"run_id": load["run_id"] if came_back else 0, "fetched_at": load["loaded_at"] if came_back else payload.fetched_at}
+
+
+def write(conn: Connection, source: Source, params: dict[str, Any], accepted: Sequence[tuple[int, Row]]) -> None:
     """Write rows as a run would, but to the scratch tables; what only Postgres refuses is left out, as a run quarantines it."""
-    params = {"source": source.name, "source_type": source.type, "run_id": 0, "raw_id": stored.id, "replay": False}
-    params |= {"fetched_at": payload.fetched_at}
     try:
         with conn.transaction():
             conn.execute(queries["create_staging"])
@@ -131,4 +138,4 @@ def write(conn: Connection, source: Source, stored: Stored, payload: Payload, ac
     except REFUSALS:
         half = len(accepted) // 2
         for part in (accepted[:half], accepted[half:]) if half else ():
-            write(conn, source, stored, payload, part)
+            write(conn, source, params, part)

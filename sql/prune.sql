@@ -38,3 +38,37 @@ with old as (
     returning id
 )
 select count(*) as payloads, coalesce(sum(gone.bytes), 0)::bigint as bytes from gone join kept using (id)
+
+-- name: list_old_prices
+-- Months of price history that ended so many seconds ago, oldest first, and what lies before 2009 as a whole: bytes, about how many points if
+-- Postgres has counted them, and whether we may drop them.
+with months as (
+    select c.oid, c.relname as name, pg_total_relation_size(c.oid) as bytes, case when c.reltuples >= 0 then c.reltuples::bigint end as points,
+           pg_has_role(c.relowner, 'usage') as ours,
+           case when c.relname = 'price_history_early' then timestamptz '2009-01-01 00:00+00'
+                else (to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month') at time zone 'UTC' end as ends_at
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'price_history'::regclass
+      and (c.relname ~ '^price_history_\d{4}_\d\d$' or c.relname = 'price_history_early' and exists (select from price_history_early))
+)
+select name, bytes, points, ours, ends_at from months
+where ends_at <= clock_timestamp() - make_interval(secs => %(age)s)
+order by ends_at
+
+-- name: has_unsettled_prices
+-- Whether points that old still lie beside the months.
+select exists (
+    select from price_history_rest where observed_at < clock_timestamp() - make_interval(secs => %(age)s)
+) as unsettled
+
+-- name: forget_unsettled
+-- Move what lies beside the months into them.
+select settle_price_history() as made
+
+-- name: bound_drop
+-- Readers queue behind a drop that waits, so it waits a moment only.
+select set_config('lock_timeout', '1s', true)
+
+-- name: forget_prices
+-- Drop every month that ended by a moment.
+select drop_price_history(%(ends_at)s) as name

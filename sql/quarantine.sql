@@ -35,14 +35,17 @@ select id, source, run_id, raw_id, raw_position, external_id, record, errors, fi
 from quarantined_records where id = %(id)s
 
 -- name: list_retries
--- Open entries by the payload each stands in; one without a position stands for its whole payload. What a backfill brought has another
--- shape: the mended file under another name, or a new range, brings it.
-select q.id, q.raw_id, q.raw_position
+-- Open entries by the payload each stands in; one without a position stands for its whole payload.
+select q.id, q.raw_id, q.raw_position, q.fingerprint
 from quarantined_records q
 where q.source = %(source)s and q.resolved_at is null and (%(ids)s::bigint[] is null or q.id = any (%(ids)s))
-  and not exists (select from etl_runs r where r.id = q.run_id and r.trigger = 'backfill')
 order by q.raw_id, q.raw_position
 limit %(limit)s
+
+-- name: get_retry
+-- A kept payload by its id: what a backfill brought of a source may have come from a file. The types are named for their indexes.
+select id, body, url, meta, fetched_at, sha256 from raw_payloads
+where source_type in ('api', 'csv', 'rss') and id = %(raw_id)s and source = %(source)s
 
 -- name: mark_retried
 -- Count a try of an entry that stays open.

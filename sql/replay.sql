@@ -27,8 +27,11 @@ where r.source_type = %(source_type)s and r.source = %(source)s and u.trigger is
 order by coalesce(l.loaded_at, r.fetched_at), r.id
 
 -- name: get_replay
--- One stored payload, ready to be parsed.
-select body, url, meta, fetched_at from raw_payloads where source_type = %(source_type)s and id = %(id)s
+-- One stored payload, ready to be parsed, with the beginning of the run that last loaded it: renames accepted by then were in force.
+select body, url, meta, fetched_at,
+       (select max(u.started_at) from etl_batches b join etl_runs u on u.id = b.run_id
+        where b.raw_id = r.id and b.source = r.source and u.trigger is distinct from 'replay') as loaded_at
+from raw_payloads r where source_type = %(source_type)s and id = %(id)s
 
 -- name: count_pruned
 -- How many payloads of a source that were loaded once are no longer kept.

@@ -62,13 +62,14 @@ select s.source,
        extract(epoch from clock_timestamp() - good.finished_at)::float8 as lag_seconds,
        (select coalesce(sum(r.records_inserted), 0)::bigint from etl_runs r where r.source = s.source) as rows_total,
        (select count(*) from quarantined_records q where q.source = s.source and q.resolved_at is null) as quarantined,
-       (select count(*) from schema_drift d where d.source = s.source and d.accepted_at is null) as drift,
+       (select count(*) from schema_drift d where d.source = s.source and d.accepted_at is null and d.resolved_at is null) as drift,
        (select c.holder from etl_checkpoints c where c.source = s.source and c.lease_expires_at > clock_timestamp()) as locked_by,
        coalesce((select c.lease_expires_at <= clock_timestamp() from etl_checkpoints c where c.source = s.source), false) as lease_expired
 from unnest(%(sources)s::text[]) with ordinality as s(source, place)
 left join lateral (
     select r.id, r.status, r.error_message, r.finished_at from etl_runs r
-    where r.source = s.source and r.trigger in ('cli', 'cron', 'api') and r.status <> 'queued' order by r.id desc limit 1
+    where r.source = s.source and r.trigger in ('cli', 'cron', 'api') and r.status <> 'queued'
+    order by r.finished_at desc nulls first, r.id desc limit 1     -- a run that waited in the queue has an older id than those meanwhile
 ) last on true
 left join lateral (
     select r.finished_at from etl_runs r

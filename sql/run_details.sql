@@ -22,12 +22,13 @@ select count(*) as records from quarantined_records where run_id = %(run_id)s
 
 -- name: list_drift_page
 -- A page of changes in what upstreams send, newest first; each filter counts only when it is given.
-select id, source, field, change, suggested_field, confidence::float8 as confidence, sample, first_seen_at, last_seen_at, accepted_at, run_id
+select id, source, field, change, suggested_field, confidence::float8 as confidence, sample, first_seen_at, last_seen_at, accepted_at,
+       resolved_at, run_id
 from schema_drift
 where (%(source)s::text is null or source = %(source)s)
   and (%(run_id)s::bigint is null or run_id = %(run_id)s)
   and (%(change)s::text is null or change = %(change)s)
-  and (%(all)s::boolean or accepted_at is null)
+  and (%(all)s::boolean or (accepted_at is null and resolved_at is null))
   and (%(before)s::bigint is null or id < %(before)s)
 order by id desc limit %(more)s
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from etl.backfill import store
 from etl.backfill.store import Tally
 from etl.backfill.work import Work
-from etl.errors import SourceError
+from etl.errors import SourceError, kind_of
 from etl.lease import Counts, Run, get_counts
 from etl.work import Outcome
 from shared.addresses import printable
@@ -32,7 +32,7 @@ def close(work: Work, opened: Run, outcome: Outcome) -> tuple[Outcome, Tally]:
             counts = get_counts(work.link.conn, opened)
             status = ended_as(outcome.status, counts, error)
             message = printable(work.hide(str(error))) if error else None
-            store.close_worker(work.link.conn, opened, status, type(error).__name__ if error else None, message)
+            store.close_worker(work.link.conn, opened, status, kind_of(error) if error else None, message)
             return replace(outcome, status=status, counts=counts, error=error), tally
         except DatabaseError as lost:
             if not lost.passing or time.monotonic() > until:

@@ -145,19 +145,15 @@ def payload_of(survey: Survey, part: Part, body: bytes, told_at: datetime) -> Pa
 
 def view(survey: Survey) -> Source:
     """The source as validation and quarantine see it when they look at the rows of a file."""
-    if not survey.points:
-        return SOURCE
-    if survey.asset is not None:
-        asset = survey.asset
-        return replace(
-            SOURCE,
-            name=survey.source,
-            record=POINT_RECORD,
-            parse=parser(POINT),
-            normalize=point_of(asset),
-            identify=lambda _value: asset,
-        )
-    told = replace(SOURCE, name=survey.source, record=KEYED_RECORD, parse=parser(KEYED))
+    return point_view(survey.source, survey.asset) if survey.points else SOURCE
+
+
+def point_view(name: str, asset: str | None) -> Source:
+    """The same of a price history: all rows of one asset, or each of the one that it names."""
+    if asset is not None:
+        told = replace(SOURCE, name=name, record=POINT_RECORD, parse=parser(POINT))
+        return replace(told, normalize=point_of(asset), identify=lambda _value: asset)
+    told = replace(SOURCE, name=name, record=KEYED_RECORD, parse=parser(KEYED))
     return replace(told, normalize=keyed_point, identify=identify_keyed)
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from etl.backfill.store import FENCED, Chunk, mark_chunk, require_worker
 from etl.errors import Fenced, Refused
 from etl.lease import Counts, Run
-from etl.load import REFUSALS, Batch, counted, counts, quarantine, silent, staged, store_payload, without_poison, write_rows
+from etl.load import REFUSALS, Batch, counted, counts, entry, quarantine, silent, staged, store_payload, without_poison, write_rows
 from etl.position import Position
 from etl.source import Payload, Source
 from etl.validate import validate
@@ -56,7 +56,7 @@ def commit(conn: Connection, run: Run, chunk: Chunk, content: Content, batch: Ba
         raw_id = store_payload(conn, content.source, run, batch)
         write = write_points if content.points else write_assets
         done = counts(batch, *write(conn, run, content, batch, raw_id))
-        quarantine(conn, content.source, run, batch, raw_id)
+        keep_rejected(conn, content, run, batch, raw_id)
         count(conn, run, done, batch)
         mark_chunk(conn, run, chunk, "done", done.total)
         batch.around("before commit")
@@ -70,7 +70,7 @@ def refuse_chunk(conn: Connection, run: Run, chunk: Chunk, content: Content, bat
     with conn.transaction():
         conn.execute(queries["bound_batch"])
         require_worker(conn, run)
-        quarantine(conn, content.source, run, batch, store_payload(conn, content.source, run, batch))
+        keep_rejected(conn, content, run, batch, store_payload(conn, content.source, run, batch))
         done = Counts(quarantined=len(batch.validated.rejected))
         count(conn, run, done, batch)
         mark_chunk(conn, run, chunk, "failed", 0, str(refused))
@@ -81,6 +81,34 @@ def count(conn: Connection, run: Run, done: Counts, batch: Batch) -> None:
     """Add a chunk to the counters of the run. Raises Fenced when the run was closed."""
     if conn.execute(queries["count_run"], counted(run, done, batch)).rowcount != 1:
         raise Fenced(FENCED)
+
+
+def keep_rejected(conn: Connection, content: Content, run: Run, batch: Batch, raw_id: int) -> None:
+    """Keep what was rejected: its bytes as upstream sent them, its place, every reason."""
+    if content.points:
+        quarantine_points(conn, content, run, batch, raw_id)
+    else:
+        quarantine(conn, content.source, run, batch, raw_id)
+
+
+def quarantine_points(conn: Connection, content: Content, run: Run, batch: Batch, raw_id: int) -> None:
+    """Keep rejected points, which are told from those of other assets with the same bytes."""
+    rejected = batch.validated.rejected
+    if not rejected:
+        return
+    excerpts = content.source.excerpts(content.payload, [bad.position for bad in rejected])
+    entries = [
+        entry(run, raw_id, bad, excerpts[bad.position]) | {"fingerprint": fingerprint(content, excerpts[bad.position])} for bad in rejected
+    ]
+    with conn.cursor() as cursor:
+        cursor.executemany(queries["quarantine_replayed" if run.replay else "quarantine_record"], entries)
+
+
+def fingerprint(content: Content, record: bytes) -> bytes:
+    """What makes a rejected point one entry: its bytes, and its asset where they do not name it."""
+    told = content.payload.meta["history"]
+    asset = told.get("external_id") or told.get("asset") or ""
+    return hashlib.sha256(asset.encode() + b"\0" + record).digest()
 
 
 def write_assets(conn: Connection, run: Run, content: Content, batch: Batch, raw_id: int) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from shared.db import fetch_one
 from sql import queries
 
 SOURCE = click.Choice(list(SOURCES))
+HEAD = ("SOURCE", "RECORDS", "RUN", "MOVED (UTC)", "HELD BY", "POSITION")
 
 
 @click.group()
@@ -48,9 +49,9 @@ def show(source: str | None, as_json: bool) -> None:
             click.echo(one_object(row))
         return
     if not rows:
-        click.echo("no source has run yet", err=True)
+        click.echo("no source has run yet: kasparro-etl run --source all", err=True)
         return
-    click.echo(table(("SOURCE", "RECORDS", "RUN", "MOVED (UTC)", "HELD BY", "POSITION"), [cells(row) for row in rows]))
+    click.echo(table(HEAD, [cells(row) for row in rows], cut=("HELD BY", "POSITION")))
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -65,7 +66,14 @@ def told(position: dict[str, Any]) -> str:
     if waiting:
         return f"at record {waiting['next'] + 1} of {waiting['url']}"
     cursor = position.get("cursor") or {}
-    return json.dumps(cursor, ensure_ascii=False) if cursor else "at the start"
+    return ", ".join(part_of(name, value) for name, value in cursor.items()) if cursor else "at the start"
+
+
+def part_of(name: str, value: Any) -> str:
+    """One part of a source's own position: of several files or feeds, how many; `--json` has all of it."""
+    if isinstance(value, dict):
+        return f"{len(value)} {name if len(value) != 1 else name.removesuffix('s')}: {', '.join(value)}"
+    return f"{name} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
 
 
 @checkpoints.command()

@@ -56,7 +56,7 @@ def list_drift(source: str | None, everything: bool, limit: int, as_json: bool) 
     if not rows:
         click.echo("no field has changed", err=True)
         return
-    click.echo(table(HEAD, [cells(row) for row in rows]))
+    click.echo(table(HEAD, [cells(row) for row in rows], cut=HEAD[-1:], spare=("CONFIDENCE", "LOOKS LIKE")))
 
 
 def cells(row: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -66,12 +66,17 @@ def list_entries(source: str | None, everything: bool, limit: int, as_json: bool
         ]
         for row in rows
     ]
-    click.echo(table(["ID", "SOURCE", "RECORD", "SEEN", "LAST SEEN (UTC)", "WHY"], cells))
+    click.echo(table(["ID", "SOURCE", "RECORD", "SEEN", "LAST SEEN (UTC)", "WHY"], cells, cut=("RECORD", "WHY")))
+
+
+def reason(field: str, told: str) -> str:
+    """One reason with its field, but for a column's mere number."""
+    return f"{field}: {told}" if field and not field.isdecimal() else told
 
 
 def why(row: dict[str, Any]) -> str:
     """Every reason of an entry on one line."""
-    told = "; ".join(f"{error['field']}: {error['reason']}" if error["field"] else error["reason"] for error in row["errors"])
+    told = "; ".join(reason(error["field"], error["reason"]) for error in row["errors"])
     return ("resolved: " if row["resolved_at"] else "") + told
 
 
@@ -93,7 +98,14 @@ def show(number: int, as_json: bool) -> None:
         click.echo(one_object(row))
         return
     for name, value in row.items():
-        click.echo(f"{name:<14}{why(row) if name == 'errors' else value if value is not None else '-'}")
+        click.echo(f"{name:<14}{why(row) if name == 'errors' else written(value)}")
+
+
+def written(value: Any) -> str:
+    """A value of an entry for a person; a record keeps its lines but for the last end."""
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    return "-" if value is None else str(value).rstrip("\n")
 
 
 @quarantine.command()
@@ -116,7 +128,7 @@ def retry(ctx: click.Context, /, numbers: tuple[int, ...], source: str | None, a
         elif counts != Counts():
             click.echo(f"{name}: {loaded} loaded, {counts.quarantined} still invalid", err=True)
     if not as_json and all(counts == Counts() for _, counts in told):
-        click.echo("nothing was tried: no entry is open, or what is open came with a backfill, which the mended file brings anew", err=True)
+        click.echo("nothing was tried: no entry is open, see kasparro-etl quarantine list --all", err=True)
     ctx.exit(3 if any(counts.quarantined for _, counts in told) else 0)
 
 

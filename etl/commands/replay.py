@@ -126,10 +126,11 @@ def tell(result: Verified, *, as_json: bool) -> None:
     if len(result.differences) > SHOWN:
         say(f"  {result.source} … {len(result.differences) - SHOWN:,} more lines: pass --json for all of them")
     mark = "✘" if result.different else "!" if result.unverified or result.pruned else "✔"
-    say(f"{mark} {result.source:<12}{result.compared:>9,} compared  {result.equal:>9,} equal  {result.changed:>6,} differ  "
-        f"{result.missing:>6,} missing  {result.extra:>6,} extra  {result.prices_missing + result.prices_changed:>6,} prices")  # fmt: skip
+    say(f"{mark} {result.source:<12}{result.compared:>9,} compared {result.equal:>9,} equal {result.changed:>5,} differ "
+        f"{result.missing:>5,} missing {result.extra:>5,} extra {result.prices_missing + result.prices_changed:>5,} prices")  # fmt: skip
     if result.pruned or result.unverified:
-        say(f"  {result.unverified:,} rows not verified: their payloads were pruned ({result.pruned:,}) or not asked for")
+        say(f"  {result.unverified:,} rows not verified: what they were read from was pruned ({result.pruned:,}), "
+            "was not asked for, or came with a backfill")  # fmt: skip
 
 
 def line(row: dict[str, Any]) -> str:

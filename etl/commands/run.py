@@ -82,7 +82,8 @@ def carry_out(works: list[Work], if_locked: str, *, as_json: bool, quiet: bool, 
     outcomes = list[Outcome]()
     for outcome in run_all(works, if_locked, draw=draw):
         outcomes.append(outcome)
-        tell(outcome, settings, told_of(outcome, hide), as_json=as_json, quiet=quiet, dry=options.dry_run)
+        skipped = if_locked == "skip" and isinstance(outcome.error, Locked)
+        tell(outcome, settings, told_of(outcome, hide), as_json=as_json, quiet=quiet, dry=options.dry_run, skipped=skipped)
     left = [work.source.name for work in works[len(outcomes) :]]
     code = exit_code(outcomes, stop, if_locked, left)
     if as_json:
@@ -90,7 +91,8 @@ def carry_out(works: list[Work], if_locked: str, *, as_json: bool, quiet: bool, 
         more = {"not_begun": left} if left else {}
         report.say(report.one_object({"type": "summary", "exit_code": code, "runs": runs} | more))
     elif wants_console(settings) and not (quiet and code == 0):
-        report.say(report.summary(outcomes, code, left, verb="replay" if options.trigger == "replay" else "run"), err=True)
+        verb = "replay" if options.trigger == "replay" else "run"
+        report.say(report.summary(outcomes, code, left, verb=verb, skip=if_locked == "skip"), err=True)
     elif left:
         log.warning("sources left", sources=left, reason="stopped before their turn: run again to go on")
     return code
@@ -123,14 +125,18 @@ def told_of(outcome: Outcome, hide: Callable[[str], str]) -> str | None:
     return printable(hide(str(outcome.error))) if outcome.error else None
 
 
-def tell(outcome: Outcome, settings: Settings, message: str | None, *, as_json: bool, quiet: bool, dry: bool) -> None:
-    """Say how a source came out, once, in the form that whoever listens reads."""
+def tell(
+    outcome: Outcome, settings: Settings, message: str | None, *, as_json: bool, quiet: bool, dry: bool, skipped: bool = False
+) -> None:
+    """Say how a source came out, once, in the form that whoever listens reads; `skipped`: it was locked, and that is as it was wanted."""
     if as_json:
         report.say(report.one_object({"type": "run", **report.facts(outcome, message)}))
-    if quiet and report.is_good(outcome):
+    if quiet and (skipped or report.is_good(outcome)):
         return
     if wants_console(settings):
-        report.say(report.line(outcome, message, dry=dry), err=True)
+        report.say(report.skipped(outcome, message) if skipped else report.line(outcome, message, dry=dry), err=True)
+    elif skipped:
+        log.info("run skipped", source=outcome.source, reason=message)
     else:
         report.log_outcome(outcome, message)
 

@@ -17,7 +17,10 @@ from shared.model import RunStatus
 from sql import queries
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One object a line.")
-HEAD = ("ID", "SOURCE", "STATUS", "STARTED (UTC)", "SECONDS", "SEEN", "NEW", "UPDATED", "SAME", "QUARANTINED", "TRIGGER", "ERROR")
+HEAD = ("ID", "SOURCE", "STATUS", "STARTED (UTC)", "SECONDS", "SEEN", "NEW", "UPDATED", "SAME", "QUAR", "TRIGGER", "ERROR")
+NAMES = ("id", "pid", "resumed_from", "resumed_by")
+"""Numbers that count nothing."""
+SPARE = ("TRIGGER", "SAME", "SECONDS", "UPDATED")
 COUNTS = ("records_extracted", "records_inserted", "records_updated", "records_unchanged", "records_quarantined")
 BATCHES = 20
 """Batches of a run that are shown; `--json` has as many as --batches asks for."""
@@ -55,9 +58,10 @@ def list_runs(source: str | None, status: str | None, limit: int, as_json: bool)
             click.echo(one_object(row))
         return
     if not rows:
-        click.echo("no run fits", err=True)
+        told = "no run fits" if source or status else "nothing has run yet: kasparro-etl run --source all"
+        click.echo(told, err=True)
         return
-    click.echo(table(HEAD, [cells(row) for row in rows]))
+    click.echo(table(HEAD, [cells(row) for row in rows], cut=("ERROR",), spare=SPARE))
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -68,7 +72,7 @@ def cells(row: dict[str, Any]) -> list[str]:
         str(row["id"]),
         row["source"],
         row["status"],
-        moment(row["started_at"]),
+        f"{row['started_at'].astimezone(UTC):%Y-%m-%d %H:%M}" if row["started_at"] else "-",
         seconds,
         *counts,
         row["trigger"],
@@ -103,10 +107,10 @@ def show(number: int, shown: int, as_json: bool) -> None:
         return
     for name, value in row.items():
         if value is not None:
-            click.echo(f"{name:<20} {written(value)}")
+            click.echo(f"{name:<20} {value if name in NAMES else written(value)}")
     if found:
-        head = ("BATCH", "COMMITTED (UTC)", "PAYLOAD", "RECORDS", "NEW", "UPDATED", "SAME", "QUARANTINED", "FROM")
-        click.echo("\n" + table(head, [batch(one) for one in found]))
+        head = ("BATCH", "COMMITTED", "PAYLOAD", "RECORDS", "NEW", "UPDATED", "SAME", "QUAR", "FROM")
+        click.echo("\n" + table(head, [batch(one) for one in found], cut=("FROM",), spare=("PAYLOAD", "SAME"), ends=("FROM",)))
 
 
 def written(value: Any) -> str:
@@ -121,7 +125,7 @@ def batch(row: dict[str, Any]) -> list[str]:
     counts = [f"{row[name]:,}" for name in ("inserted", "updated", "unchanged", "quarantined")]
     place = f"{row['first_position'] + 1}-{row['next_position']}" if row["next_position"] > row["first_position"] else "none"
     source = "-" if row["url"] is None else f"{row['url']}{' (pruned)' if row['pruned'] else ''}"
-    return [str(row["seq"]), moment(row["committed_at"]), str(row["raw_id"]), place, *counts, source]
+    return [str(row["seq"]), f"{row['committed_at'].astimezone(UTC):%H:%M:%S}", str(row["raw_id"]), place, *counts, source]
 
 
 @runs.command()

@@ -27,7 +27,7 @@ def sources(as_json: bool) -> None:
             click.echo(one_object(facts(source, settings)))
         return
     rows = [[s.name, s.type, str(s.rate_limit(settings) or "-"), ", ".join(s.reads_from(settings))] for s in SOURCES.values()]
-    click.echo(table(["SOURCE", "TYPE", "RATE", "READS FROM"], rows))
+    click.echo(table(["SOURCE", "TYPE", "RATE", "READS FROM"], rows, cut=("READS FROM",)))
 
 
 def facts(source: Source, settings: Settings) -> dict[str, Any]:

@@ -12,55 +12,44 @@ from etl.report import one_object
 from etl.sources import SOURCES
 from etl.table import table
 from shared.settings import Settings
+from shared.states import TROUBLE, state_of
 from sql import queries
 
 HEAD = ("SOURCE", "STATE", "LAST SUCCESS (UTC)", "LAG", "ROWS", "QUARANTINED", "DRIFT", "LOCK")
-BROKEN = ("failed", "refused", "abandoned")
 
 
 @click.command()
+@click.option("--source", type=click.Choice(list(SOURCES)), help="Only this source, for its line and for the exit code.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 @click.pass_context
-def status(ctx: click.Context, as_json: bool) -> None:
+def status(ctx: click.Context, /, source: str | None, as_json: bool) -> None:
     """Show how every source stands. Exits 3 when one is late or broken, so it can serve as a probe.
 
     A source is late when its last success is more than two intervals (ETL_INTERVAL_MINUTES) ago.
 
     \b
-    Example:  kasparro-etl status --json
+    Examples:
+      kasparro-etl status
+      kasparro-etl status --source csv --json
     """
     with session() as (settings, link):
-        rows = [told(row, settings) for row in link.conn.execute(queries["list_source_status"], {"sources": list(SOURCES)}).fetchall()]
+        wanted = {"sources": [source] if source else list(SOURCES)}
+        rows = [told(row, settings) for row in link.conn.execute(queries["list_source_status"], wanted).fetchall()]
     if as_json:
         for row in rows:
             click.echo(one_object(row))
     else:
-        click.echo(
-            table(["SOURCE", "STATE", "LAST SUCCESS (UTC)", "LAG", "ROWS", "QUARANTINED", "DRIFT", "LOCK"], [cells(row) for row in rows])
-        )
+        click.echo(table(HEAD, [cells(row) for row in rows], cut=("LOCK",), spare=("LAST SUCCESS (UTC)",)))
         for row in rows:
             if row["state"] in ("failed", "refused", "stalled") and row["last_error"]:
                 click.echo(f"{row['source']}: {row['last_error']}", err=True)
-    ctx.exit(3 if any(row["state"] not in ("up", "running", "new") for row in rows) else 0)
+    ctx.exit(3 if any(row["state"] in TROUBLE for row in rows) else 0)
 
 
 def told(row: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """One source's status with its state in one word."""
-    return {"source": row["source"], "state": state(row, settings), **{name: value for name, value in row.items() if name != "source"}}
-
-
-def state(row: dict[str, Any], settings: Settings) -> str:
-    """new (never ran to an end), running, stalled (its process is gone), failed, refused, late or up."""
-    if row["last_status"] is None:
-        return "new"
-    if row["last_status"] == "running":
-        return "stalled" if row["lease_expired"] else "running"
-    if row["last_status"] in BROKEN:
-        return "failed" if row["last_status"] == "abandoned" else str(row["last_status"])
-    if row["lag_seconds"] is None and row["last_status"] == "cancelled":
-        return "new"
-    late = row["lag_seconds"] is None or row["lag_seconds"] > 2 * 60 * settings.etl_interval_minutes
-    return "late" if late else "up"
+    word = state_of(row["last_status"], row["lease_expired"], row["lag_seconds"], settings.etl_interval_minutes)
+    return {"source": row["source"], "state": word, **{name: value for name, value in row.items() if name != "source"}}
 
 
 def cells(row: dict[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from etl.stop import Stop, on_signals
 from etl.work import Options, Outcome, Work
 from etl.worker import attend, drain
 from shared.db import Link
-from shared.logs import redactor
+from shared.logs import redactor, wants_console
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -43,6 +43,8 @@ def worker(ctx: click.Context, /, once: bool) -> None:
             for outcome in (drain if once else attend)(link, stop, works):
                 tell(outcome, settings, told_of(outcome, hide), as_json=False, quiet=False, dry=False)
                 outcomes = [*outcomes, outcome] if once else []
+        if once and not outcomes and wants_console(settings):
+            click.echo("nothing is queued: POST /etl/run queues a run", err=True)
     ctx.exit(exit_code(outcomes, stop, "skip"))
 
 

@@ -21,7 +21,7 @@ def world(tmp_path: Path) -> dict[str, str]:
 
 
 def test_positions_are_shown_also_of_a_run_that_was_interrupted(etl: Any, world: dict[str, str]) -> None:
-    assert etl("checkpoints", "show").err == "no source has run yet\n"
+    assert etl("checkpoints", "show").err == "no source has run yet: kasparro-etl run --source all\n"
     etl("run", "--source", "csv", **world, ETL_FAIL_AFTER_N_RECORDS="10")
     assert "at record 11 of " in etl("checkpoints", "show").out
     etl("run", "--source", "csv", **world)

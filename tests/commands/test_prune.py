@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from etl import prune
-from etl.prune import list_prunable
+from etl.prune import drop_prices, list_old_prices, list_prunable
 from etl.stop import Stop
-from shared.db import Connection
+from shared.db import Connection, connect
+from shared.errors import DatabaseError
 
 ROWS = "id,symbol,name,price\nbtc,BTC,Bitcoin,1.5\n"
 
@@ -109,3 +112,59 @@ def test_a_payload_that_comes_again_after_it_was_pruned_is_kept_anew(etl: Any, w
 def test_an_age_that_is_none_is_exit_2(etl: Any, wrong: str) -> None:
     done = etl("prune", "--raw-older-than", wrong)
     assert (done.code, "Traceback" in done.err) == (2, False)
+
+
+PRICE = "insert into price_history (source, external_id, observed_at, price_usd, run_id) values ('csv', 'a', %s, 1, 1)"
+OLD = ["prune", "--price-history-older-than", "60d"]
+
+
+@pytest.fixture
+def months(conn: Connection) -> list[str]:
+    """A point in each of the last six months, one of 2001, and one beside its month; the names of those that ended 60 days ago."""
+    now = datetime.now(UTC)
+    first = now.replace(day=1)
+    starts = [first := (first - timedelta(days=1)).replace(day=1) for _ in range(6)]
+    conn.execute("select ensure_price_history(%s::date[])", [starts[:5]])
+    for at in (*starts, datetime(2001, 1, 1, tzinfo=UTC), now):
+        conn.execute(PRICE.encode(), [at])
+    return [
+        "before 2009",
+        *(f"{at:%Y-%m}" for at in reversed(starts) if (at + timedelta(days=32)).replace(day=1) < now - timedelta(days=60)),
+    ]
+
+
+def prices(conn: Connection) -> int:
+    return int((conn.execute("select count(*) as n from price_history").fetchone() or {})["n"])
+
+
+def test_old_months_of_price_history_are_told_then_dropped_whole(etl: Any, conn: Connection, months: list[str]) -> None:
+    told = etl(*OLD, "--dry-run", "--json")
+    assert {row["month"] for row in told.objects[:-1]} == set(months) - {months[1]}  # that one lies beside the months still
+    assert (told.code, prices(conn)) == (0, 8)
+    done = etl(*OLD, "--yes", "--json")
+    assert (done.code, [row["month"] for row in done.objects[:-1]], done.objects[-1]["months"]) == (0, months, len(months))
+    assert prices(conn) == 8 - len(months)
+    assert etl(*OLD, "--yes").err == "nothing is that old\n"
+
+
+def test_price_history_is_not_dropped_unasked_nor_by_who_does_not_own_it(etl: Any, conn: Connection, months: list[str]) -> None:
+    for args, words in ((OLD, "pass --yes"), (["prune"], "nothing to prune")):
+        told = etl(*args)
+        assert (told.code, words in told.err, prices(conn)) == (2, True, 8)
+    stop = Stop()
+    found = [replace(month, ours=False) for month in list_old_prices(conn, 60 * 86400)]
+    with pytest.raises(DatabaseError, match="only the owner"):
+        list(drop_prices(conn, found, stop))
+    assert prices(conn) == 8
+
+
+def test_a_month_in_use_is_waited_for_and_told_when_it_stays_so(
+    conn: Connection, dsn: str, months: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "TRIES", 2)
+    monkeypatch.setattr(prune, "RETRY", 0.01)
+    with connect(dsn, "reader") as reader, reader.transaction():
+        reader.execute("select count(*) from price_history")
+        with pytest.raises(DatabaseError, match="was in use all the time, before 2009 is still there"):
+            list(drop_prices(conn, list_old_prices(conn, 60 * 86400), Stop()))
+    assert prices(conn) == 8

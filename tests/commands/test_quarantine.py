@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from etl.lease import begin_run
+from etl.sources.csv_files.blocks import BLOCK
 from shared.db import Connection
 
 
@@ -63,7 +65,8 @@ def test_what_validates_by_now_is_loaded_and_resolved(etl: Any, loaded: dict[str
 
 
 def test_equal_bytes_under_another_header_are_retried_under_their_own(etl: Any, tmp_path: Path, conn: Connection) -> None:
-    rows = "".join(f"c{n},Coin,{n},7\n" for n in range(30_000)) + "bad,Bad,1,2\n"
+    name = "Coin".ljust(BLOCK * 3 // 2 // 10_000 - 12, "x")  # a block and a half
+    rows = "".join(f"c{n},{name},{n},7\n" for n in range(10_000)) + "bad,Bad,1,2\n"
     (tmp_path / "a.csv").write_text("id,name,price,market_cap\n" + rows)
     (tmp_path / "b.csv").write_text("id,name,market_cap,price\n" + rows)
     conn.execute("alter table unified_data add constraint no_bad check (external_id <> 'bad')")
@@ -93,4 +96,69 @@ def test_a_bad_point_of_an_assets_history_is_not_mended_by_its_price_of_today(et
     assert etl("run", "--source", "csv", CSV_PATHS=str(tmp_path / "assets.csv")).code == 0
     assert conn.execute("select resolved_at from quarantined_records").fetchall() == [{"resolved_at": None}]
     tried = etl("quarantine", "retry")
-    assert (tried.code, tried.err.startswith("nothing was tried")) == (0, True)
+    assert (tried.code, tried.err) == (3, "csv: 0 loaded, 1 still invalid\n")
+    assert conn.execute("select attempts, resolved_at from quarantined_records").fetchall() == [{"attempts": 2, "resolved_at": None}]
+
+
+POINTS = (
+    "select source, external_id, observed_at::date::text, price_usd::text, backfilled_at is not null from price_history order by 1, 2, 3"
+)
+
+
+@pytest.fixture
+def unlucky(conn: Connection) -> Connection:
+    """A history that refuses a price of 666 for now."""
+    conn.execute("alter table price_history add constraint unlucky check (price_usd <> 666)")
+    return conn
+
+
+@pytest.mark.parametrize(
+    ("text", "args"),
+    [
+        ("date,price\n2026-01-02,1.5\n2026-01-03,666\n", ["--asset", "foo"]),
+        ("id,symbol,name,date,price\nfoo,FOO,Foo,2026-01-02,1.5\nfoo,FOO,Foo,2026-01-03,666\n", ["--source", "coinpaprika"]),
+    ],
+)
+def test_a_point_of_a_files_history_is_loaded_into_history_once_it_validates(
+    etl: Any, tmp_path: Path, unlucky: Connection, text: str, args: list[str]
+) -> None:
+    (tmp_path / "history.csv").write_text(text)
+    told = etl("backfill", "--file", "history.csv", *args)
+    source = args[1] if args[0] == "--source" else "csv"
+    assert '"records_quarantined": 1' in told.err
+    assert etl("quarantine", "retry").code == 3
+    unlucky.execute("alter table price_history drop constraint unlucky")
+    assert etl("quarantine", "retry").err == f"{source}: 1 loaded, 0 still invalid\n"
+    found = [tuple(row.values()) for row in unlucky.execute(POINTS.encode()).fetchall()]
+    assert found == [(source, "foo", "2026-01-02", "1.5", True), (source, "foo", "2026-01-03", "666", True)]
+    assert unlucky.execute("select attempts, resolved_at is null as open from quarantined_records").fetchall() == [
+        {"attempts": 3, "open": False}
+    ]
+    assert unlucky.execute("select count(*) as n from unified_data").fetchone() == {"n": 0}
+    last = unlucky.execute("select trigger, status, records_inserted as n from etl_runs order by id desc limit 1").fetchone()
+    assert last == {"trigger": "replay", "status": "success", "n": 1}
+    assert etl("replay", "--verify").code == 2
+
+
+def test_points_of_several_assets_with_the_same_bytes_are_retried_each(
+    etl: Any, offline: dict[str, str], upstream: Any, unlucky: Connection
+) -> None:
+    day = datetime.now(UTC).date() - timedelta(days=3)
+    point = {"timestamp": f"{day}T00:00:00Z", "price": 666, "volume_24h": 1, "market_cap": 1}
+    upstream.answers |= {f"/p/tickers/{name}/historical": [point] for name in ("a", "b")}
+    asked = ["--source", "coinpaprika", "--from", str(day), "--to", str(day + timedelta(days=1)), "--assets", "a,b"]
+    assert etl("backfill", *asked, **offline).code == 0
+    unlucky.execute("alter table price_history drop constraint unlucky")
+    assert etl("quarantine", "retry", **offline).err == "coinpaprika: 2 loaded, 0 still invalid\n"
+    found = [tuple(row.values()) for row in unlucky.execute(POINTS.encode()).fetchall()]
+    assert found == [("coinpaprika", name, str(day), "666", True) for name in ("a", "b")]
+
+
+def test_a_retried_point_takes_no_place_of_one_that_a_run_observed(etl: Any, tmp_path: Path, unlucky: Connection) -> None:
+    (tmp_path / "history.csv").write_text("date,price\n2026-01-03,666\n")
+    etl("backfill", "--file", "history.csv", "--asset", "foo")
+    unlucky.execute("alter table price_history drop constraint unlucky")
+    (tmp_path / "assets.csv").write_text("id,symbol,name,price,last_updated\nfoo,FOO,Foo,5,2026-01-03T00:00:00Z\n")
+    assert etl("run", "--source", "csv", CSV_PATHS=str(tmp_path / "assets.csv")).code == 0
+    assert etl("quarantine", "retry").code == 0
+    assert [row["price_usd"] for row in unlucky.execute("select price_usd::text from price_history").fetchall()] == ["5"]

@@ -129,6 +129,34 @@ def test_bytes_that_came_back_count_by_their_last_load(etl: Any, world: Any, con
     assert all_of(conn, SERVED) == served
 
 
+@pytest.mark.parametrize(
+    "prices",
+    [
+        [(1, 5), (1, 6), (1, 5)],
+        [(1, 5), (2, 6), (1, 5), (2, 6), (2, 7), (1, 5)],
+        [(1, 5), (1, 5), (1, 6), (1, 6), (2, 5), (1, 5), (1, 5), (1, 6)],
+    ],
+)
+def test_a_file_that_returns_to_an_earlier_content_is_verified_as_it_was_loaded(
+    etl: Any, world: Any, conn: Connection, tmp_path: Path, prices: list[tuple[int, int]]
+) -> None:
+    for pair in prices:
+        (tmp_path / "assets.csv").write_text(rows(range(2), pair.__getitem__))
+        assert etl("run", "--source", "csv", "--full-refresh", **world).code == 0
+    assert etl("replay", "--verify", "--json", **world).objects[:-2] == []
+    conn.execute("delete from price_history where observed_at = (select max(observed_at) from price_history)")
+    assert {row["difference"] for row in etl("replay", "--verify", "--json", **world).objects[:-2]} == {"missing"}
+
+
+def test_assets_that_a_backfill_changed_are_not_verified_against_runs(etl: Any, world: Any, conn: Connection, tmp_path: Path) -> None:
+    etl("run", "--source", "csv", **world)
+    (tmp_path / "old").write_text(rows([3, 4], lambda n: 7 * n))
+    assert etl("backfill", "--file", "old", **world).code == 0
+    assert conn.execute("select price_usd::text as p from unified_data where external_id = 'c3'").fetchone() == {"p": "21"}
+    done = etl("replay", "--verify", "--json", **world)
+    assert (done.code, differing(done), done.objects[-1]["sources"][0]["unverified"]) == (0, [], 2)
+
+
 def test_a_replay_proves_nothing_of_whether_an_asset_is_active(etl: Any, world: Any, conn: Connection) -> None:
     etl("run", "--source", "coingecko", **world)
     conn.execute("update unified_data set status = 'inactive', name = 'other' where external_id = 'bitcoin'")

@@ -123,6 +123,17 @@ def test_a_locked_source_is_exit_5_or_skipped(etl: Any, world: dict[str, str], c
     assert "holds csv" in done.objects[-1]["runs"][0]["error_message"]
 
 
+def test_a_skipped_source_is_no_failure_in_any_word(etl: Any, world: dict[str, str], conn: Connection) -> None:
+    begin_run(conn, "csv", "cli")
+    skip = ["run", "--source", "csv", "--if-locked", "skip"]
+    told = etl(*skip, LOG_FORMAT="console", **world)
+    lines = told.err.splitlines()
+    assert (told.code, lines[0].startswith("- csv         skipped: run 1 ("), lines[1:]) == (0, True, ["done: 1 skipped in 0.0 s, exit 0"])
+    assert [(line["level"], line["event"]) for line in etl(*skip, **world).logged] == [("info", "run skipped")]
+    assert etl(*skip, "--quiet", **world).err == ""
+    assert "✘ csv" in etl("run", "--source", "csv", LOG_FORMAT="console", **world).err
+
+
 def test_one_locked_source_of_several_is_exit_3(etl: Any, world: dict[str, str], conn: Connection) -> None:
     begin_run(conn, "csv", "cli")
     done = etl("run", "--source", "csv,rss", "--json", **world)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from etl.lease import begin_run, finish_run
 from shared.db import Connection
+from sql import queries
 
 CSV = "id,symbol,name,price\n" + "".join(f"c{n},C{n},Coin {n},{n}\n" for n in range(30))
 
@@ -40,7 +42,7 @@ def test_runs_are_listed_newest_first_and_filtered(etl: Any, conn: Connection) -
 
 def test_without_runs_that_is_said_and_no_error(etl: Any) -> None:
     done = etl("runs", "list")
-    assert (done.code, done.out, done.err) == (0, "", "no run fits\n")
+    assert (done.code, done.out, done.err) == (0, "", "nothing has run yet: kasparro-etl run --source all\n")
 
 
 def test_a_run_is_shown_with_its_counts_host_version_and_batches(etl: Any, world: dict[str, str]) -> None:
@@ -83,3 +85,9 @@ def test_two_runs_are_compared_by_every_count_and_what_is_unusual_is_told(etl: A
     printed = etl("runs", "compare", str(usual[-1]), str(odd)).out
     assert "-80%" in printed
     assert f"! run {odd}: run {odd} ended as failed: the reason" in printed
+
+
+def test_the_run_that_went_on_with_another_is_found_by_an_index(conn: Connection) -> None:
+    conn.execute("set enable_seqscan = off")
+    plan = psycopg.ClientCursor(conn).execute(b"explain " + queries["get_run_facts"], {"run_id": 1}).fetchall()
+    assert "etl_runs_by_resumed" in "\n".join(str(row) for row in plan)

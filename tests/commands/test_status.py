@@ -43,6 +43,15 @@ def test_a_source_is_up_until_two_intervals_have_passed(etl: Any, conn: Connecti
     assert etl("status", ETL_INTERVAL_MINUTES="360").code == 0
 
 
+def test_one_source_is_asked_for_alone_and_decides_the_exit_code(etl: Any, conn: Connection) -> None:
+    succeed(conn, "rss")
+    finish_run(conn, begin_run(conn, "csv", "cli"), "failed", error_type="SourceError", error_message="the reason")
+    assert etl("status").code == 3
+    good, bad = etl("status", "--source", "rss", "--json"), etl("status", "--source", "csv", "--json")
+    assert (good.code, states(good), bad.code, states(bad)) == (0, {"rss": "up"}, 3, {"csv": "failed"})
+    assert etl("status", "--source", "nobody").code == 2
+
+
 @pytest.mark.parametrize("status", ["failed", "refused"])
 def test_a_source_that_failed_is_told_with_its_error(etl: Any, conn: Connection, status: Any) -> None:
     succeed(conn, "csv")

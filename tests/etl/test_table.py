@@ -30,3 +30,20 @@ def test_a_cell_cannot_break_its_line_or_paint_the_terminal() -> None:
     told = table(("A",), [["two\nlines \x1b[31mred"]])
     assert len(told.splitlines()) == 2
     assert "\x1b" not in told
+
+
+def test_what_may_not_be_cut_stays_whole_and_columns_that_can_be_spared_go_first() -> None:
+    head, row = ("ID", "AT", "SAME", "WHY"), ["1", "2026-01-31 12:00", "1,000", "a reason that is long enough to be cut"]
+    assert table(head, [row], 50, cut=("WHY",), spare=("SAME",)).splitlines()[1] == " 1  2026-01-31 12:00  1,000  a reason that is lon…"
+    assert table(head, [row], 44, cut=("WHY",), spare=("SAME",)).splitlines()[1] == " 1  2026-01-31 12:00  a reason that is long…"
+    assert table(head, [row], cut=("WHY",), spare=("SAME",)).splitlines()[1].endswith("1,000  a reason that is long enough to be cut")
+
+
+def test_an_address_is_cut_at_its_beginning_for_its_end_tells_more() -> None:
+    told = table(("N", "FROM"), [["1", "/srv/data/prices/2026/bitcoin.csv#L1-25"]], 24, cut=("FROM",), ends=("FROM",))
+    assert told.splitlines()[1] == "1  …26/bitcoin.csv#L1-25"
+
+
+def test_a_column_without_any_number_goes_to_the_left() -> None:
+    assert table(("LOCK", "N"), [["-", "-"], ["-", "1"]]).splitlines()[1] == "-     -"
+    assert table(("A", "LONGER"), [["-", "-"]]).splitlines()[1] == "-  -"

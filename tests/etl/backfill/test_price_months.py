@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,7 +11,7 @@ import psycopg
 import pytest
 
 from shared.db import Connection, connect
-from sql import read_migrations
+from sql import queries, read_migrations
 
 INSERT = "insert into price_history (source, external_id, observed_at, price_usd, run_id) values ('csv', 'a', %s, 1, 1)"
 
@@ -116,3 +117,19 @@ def test_the_points_of_an_older_schema_are_moved_into_their_months(empty_dsn: st
             conn.execute(INSERT.encode(), [day])
         conn.execute(steps[place].script)
         assert [spot for spot, _ in where(conn)] == ["early", "2026_01", "2026_02"]
+
+
+def test_the_history_of_an_asset_is_read_from_the_key_alone(conn: Connection) -> None:
+    conn.execute("select ensure_price_history(array['2026-01-01', '2026-02-01']::date[])")
+    for month in ("2026-01", "2026-02"):
+        conn.execute(INSERT.encode(), [f"{month}-15"])
+    conn.execute("vacuum (analyze) price_history")
+    for name in ("enable_seqscan", "enable_bitmapscan"):
+        conn.execute(f"set {name} = off".encode())
+    asked = {"source": "csv", "external_id": "a", "from": "2026-01-01+00", "to": "2026-03-01+00", "limit": 10, "bucket": "1 day"}
+    for name in ("list_prices", "list_price_buckets"):
+        plan = psycopg.ClientCursor(conn).execute(b"explain " + queries[name], asked).fetchall()
+        told = "\n".join(str(row) for row in plan)
+        assert "Index Only Scan using price_history_2026_01_pkey" in told
+        assert "Seq Scan on price_history" not in told
+        assert re.search(r"Index Scan|Bitmap", told) is None
