@@ -14,11 +14,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.cpu import Used, measured
 from shared import embedded
 from shared.db import connect
 
@@ -38,12 +38,16 @@ volume_24h numeric, percent_change_24h text, rank integer, last_updated timestam
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One case of one round: seconds of ours and of psql, and the peak memory of ours in MB."""
+    """One case of one round: seconds of ours and of psql, peak MB of ours, and the processor seconds of both sides of each."""
 
     name: str
     ours: float
     psql: float
     memory: int
+    client_cpu: float
+    server_cpu: float
+    psql_client_cpu: float
+    psql_server_cpu: float
 
 
 def row(n: int, dice: random.Random, price_shift: float = 0.0) -> str:
@@ -61,19 +65,15 @@ def write(path: Path, rows: int, edited: float = 0.0) -> None:
         file.writelines(row(n, dice, 1.0 if picks.random() < edited else 0.0) for n in range(rows))
 
 
-def etl(dsn: str, file: Path) -> int:
-    """Run the command; return its peak memory in MB."""
-    command = [str(Path(sys.executable).parent / "kasparro-etl"), "run", "--source", "csv", "--quiet"]
-    process = subprocess.Popen(command, env={"PATH": os.environ["PATH"], "DATABASE_URL": dsn, "CSV_PATHS": str(file)})
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"kasparro-etl ended with {os.waitstatus_to_exitcode(status)}")
-    return used.ru_maxrss // 1024
+def etl(dsn: str, file: Path) -> Used:
+    """Run the command."""
+    command: list[str | Path] = [Path(sys.executable).parent / "kasparro-etl", "run", "--source", "csv", "--quiet"]
+    return measured(command, {"PATH": os.environ["PATH"], "DATABASE_URL": dsn, "CSV_PATHS": str(file)}, dsn)
 
 
-def psql(dsn: str, script: str) -> None:
+def psql(dsn: str, script: str) -> Used:
     """Run a script in psql."""
-    subprocess.run(["psql", "-qX", "-v", "ON_ERROR_STOP=1", dsn], input=script, text=True, check=True)
+    return measured(["psql", "-qX", "-v", "ON_ERROR_STOP=1", dsn], {"PATH": os.environ["PATH"]}, dsn, stdin=script)
 
 
 def measure(dsn: str, folder: Path, rows: int) -> list[Case]:
@@ -86,9 +86,8 @@ def measure(dsn: str, folder: Path, rows: int) -> list[Case]:
     with connect(dsn, "benchmark") as conn:
         for name in ("peer", "plain"):
             conn.execute(TABLE.format(name=name).encode())
-    started = time.perf_counter()
-    psql(dsn, f"\\copy plain from '{file}' with (format csv, header)\n")
-    print(f"{'psql copy, primary key':<26}{time.perf_counter() - started:>8.2f} s")
+    plain = psql(dsn, f"\\copy plain from '{file}' with (format csv, header)\n")
+    print(f"{'psql copy, primary key':<26}{plain.seconds:>8.2f} s")
 
     def appended() -> None:
         with file.open("a") as end:
@@ -104,14 +103,11 @@ def measure(dsn: str, folder: Path, rows: int) -> list[Case]:
     print(f"{'case':<22}{'ours s':>8}{'rows/s':>10}{'MB':>6}{'psql s':>8}{'ratio':>7}")
     for name, prepare in cases:
         prepare()
-        started = time.perf_counter()
-        memory = etl(dsn, file)
-        ours = time.perf_counter() - started
-        started = time.perf_counter()
-        psql(dsn, PEER.format(file=file))
-        theirs = time.perf_counter() - started
-        found.append(Case(name, ours, theirs, memory))
-        print(f"{name:<22}{ours:>8.2f}{rows / ours:>10,.0f}{memory:>6}{theirs:>8.2f}{ours / theirs:>7.2f}")
+        one, two = etl(dsn, file), psql(dsn, PEER.format(file=file))
+        cpu = one.client_cpu, one.server_cpu, two.client_cpu, two.server_cpu
+        found.append(Case(name, one.seconds, two.seconds, round(one.memory), *cpu))
+        speed = f"{rows / one.seconds:>10,.0f}"
+        print(f"{name:<22}{one.seconds:>8.2f}{speed}{one.memory:>6.0f}{two.seconds:>8.2f}{one.seconds / two.seconds:>7.2f}")
     with connect(dsn, "benchmark") as conn:
         print(conn.execute("select status, records_inserted, records_updated, records_unchanged from etl_runs order by id").fetchall())
     return found

@@ -14,7 +14,8 @@ import structlog
 from etl.addresses import is_inside, location_of, same_origin
 from etl.connection import Inside
 from etl.errors import FetchError, Transient
-from etl.exchange import UNFIT, Client, Patience, Waits, send
+from etl.exchange import UNFIT, Client, send
+from etl.patience import Patience, Waits
 from etl.source import Fetch, Response
 from shared.addresses import shown
 

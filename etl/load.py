@@ -7,6 +7,7 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -27,11 +28,11 @@ def silent(_point: str) -> None:
     """Listen to nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """Records of one payload, validated; `size` counts accepted and rejected; `after` is the position to commit.
 
-    `around` is told of the two edges of the commit; failure injection listens there.
+    `around` is told of the two edges of the commit; failure injection listens there. `lines` is what COPY reads, kept once made.
     """
 
     payload: Payload
@@ -41,6 +42,10 @@ class Batch:
     validated: Validated
     after: Position
     around: Callable[[str], None] = silent
+
+    @cached_property
+    def lines(self) -> bytes:
+        return staged(self.validated.accepted)
 
 
 @driver_errors_named()
@@ -132,7 +137,7 @@ def write_rows(conn: Connection, source: Source, run: Run, batch: Batch, raw_id:
         return 0, 0
     conn.execute(queries["create_staging"])
     with conn.cursor() as cursor, cursor.copy(queries["stage_records"]) as copy:
-        copy.write(staged(batch.validated.accepted))
+        copy.write(batch.lines)
     params = {"source": source.name, "source_type": source.type, "run_id": run.id, "raw_id": raw_id, "replay": run.replay}
     params |= {"fetched_at": batch.payload.fetched_at}
     months = fetch_one(conn, queries["ensure_price_months"], params)

@@ -1,6 +1,7 @@
 """The loop that takes one source through its payloads. Nothing else lives here.
 
-extract | parse | batches | validate | load      (each `load` is one transaction with the checkpoint inside)
+extract | parse | batches | validate | load      (each `load` is one transaction with the checkpoint inside;
+                                                  meanwhile a thread parses and validates the next batch)
 """
 
 from __future__ import annotations
@@ -8,28 +9,29 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
 import structlog
 
+from etl.ahead import ahead
 from etl.drift.aliases import aliased
 from etl.drift.aside import set_aside
 from etl.drift.profile import PEEK
 from etl.drift.store import Known, get_known
-from etl.drift.watch import Verdict, look, look_at_refused, note_loaded
+from etl.drift.watch import Verdict, look, look_at_refused, note_ended, note_loaded
 from etl.errors import FailureInjected, OneOfMany, Refused
-from etl.fetch import fetcher
 from etl.guard import find_invalid, find_shrink
 from etl.lease import Counts, Run, get_pending, get_usual_snapshot
 from etl.load import Batch, load, refuse, rehearse
 from etl.position import Position, pending
 from etl.snapshot import Snapshot, add_batch, begin_payload, mark_absent
-from etl.source import Payload
+from etl.source import Cursor, Payload
 from etl.stop import check
 from etl.validate import Validated, validate
-from etl.waits import waits_of
+from etl.waits import fetch_of
 from etl.work import Progress, Work
 
 log = structlog.get_logger()
@@ -62,25 +64,21 @@ def ingest(work: Work, run: Run) -> Iterator[Progress]:
             if left == 0:
                 return
             continue
-        for first, part, last in batches(values, start, work.options.batch_size):
+        for batch, last in ahead(ready(work, payload, digest, cursor, values, start, left)):
             check(work.stop)
-            if left is not None and len(part) > left:
-                part, last = part[:left], False
-            after = Position(payload.cursor) if last else Position(cursor, pending(payload, digest.hexdigest(), first + len(part)))
-            batch = Batch(payload, digest.digest(), first, len(part), validate(work.source, part, first), after, work.chaos.strike)
             if refused := refusal or invalid(work, counts, held, batch):
                 yield Progress(counts + keep(work, run, batch), payload.done, payload.total)
                 raise refused
             run, done = write(work.link.conn, work.source, run, batch)
             counts += done
             add_batch(snapshot, batch)
-            log.debug("batch loaded", records=batch.size, position=first)
+            log.debug("batch loaded", records=batch.size, position=batch.first)
             done_so_far = payload.done if last else before
             yield Progress(counts, done_so_far, payload.total)
             left = spend(work, left, batch.size)
             if left == 0:
                 return
-        note_loaded(work, run, verdict)
+        note_loaded(work, run, known, verdict)
         cursor, before = payload.cursor, payload.done
         if payload.list_end and snapshot.records is not None:
             if payload.list_end == "whole" and run.id:
@@ -116,10 +114,11 @@ def payloads(work: Work, run: Run, known: Known) -> Iterator[tuple[Payload, int]
         cursor = stored.cursor
     work.chaos.strike("before fetch")
     try:
-        for payload in work.source.extract(work.settings, fetcher(waits_of(work, run), work.patience), cursor):
+        for payload in work.source.extract(work.settings, fetch_of(work, run), cursor):
             work.chaos.strike("after fetch")
             yield payload, 0
             work.chaos.strike("before fetch")
+        note_ended(work, run, known)
     except OneOfMany as error:
         raise look_at_refused(work, run, known, error) from None
 
@@ -131,6 +130,29 @@ def opened(work: Work, payload: Payload, snapshot: Snapshot) -> tuple[Iterator[A
         return values, None
     found = list(values)
     return iter(found), find_shrink(snapshot.records + len(found), get_usual_snapshot(work.link.conn, work.source.name))
+
+
+def ready(
+    work: Work, payload: Payload, digest: Any, cursor: Cursor, values: Iterator[Any], start: int, left: int | None
+) -> Iterator[tuple[Batch, bool]]:
+    """Make batches of values from position `start` on, at most `left` records, ready to be committed; tell which is the payload's last.
+
+    `cursor` is where the source stood before the payload.
+    """
+    for first, part, last in batches(values, start, work.options.batch_size):
+        if left is not None:
+            part, last, left = part[:left], last and len(part) <= left, max(left - len(part), 0)
+        after = Position(payload.cursor) if last else Position(cursor, pending(payload, digest.hexdigest(), first + len(part)))
+        yield stage(Batch(payload, digest.digest(), first, len(part), validate(work.source, part, first), after, work.chaos.strike)), last
+        if left == 0:
+            return
+
+
+def stage(batch: Batch) -> Batch:
+    """Make a batch's lines now, so that its transaction need not: a thread does so while the batch before is written."""
+    with suppress(UnicodeEncodeError):  # raised again where a culprit is looked for
+        assert batch.lines is not None
+    return batch
 
 
 def batches(values: Iterator[Any], start: int, size: int) -> Iterator[tuple[int, list[Any], bool]]:

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
-from etl.fetch import Waits
 from etl.lease import Run, renew_lease
+from etl.patience import Waits
 from etl.rate_limit import take_call
+from etl.source import Fetch, Response
 from etl.stop import listening, wait
 from etl.work import Work
 
 HEARTBEAT = 15.0
 """Seconds between two signs of life; a quarter of the lease."""
+
+
+def fetch_of(work: Work, run: Run) -> Fetch:
+    """Make the fetch of one run. The network's libraries are imported by its first request: a run that only reads files has none."""
+    waits, made = waits_of(work, run), list[Fetch]()
+
+    def fetch(url: str, **asked: Any) -> Response:
+        if not made:
+            made.append(import_module("etl.fetch").fetcher(waits, work.patience))
+        return made[0](url, **asked)
+
+    return fetch
 
 
 def waits_of(work: Work, run: Run) -> Waits:

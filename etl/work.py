@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from etl.chaos import Chaos
-from etl.fetch import Patience
 from etl.lease import Counts
+from etl.patience import Patience
 from etl.source import Source
 from etl.stop import Stop
 from shared.db import Link

@@ -29,16 +29,18 @@ copy staged_records from stdin (format csv)
 -- Of several records with one key the last one counts that is not older than those before it, as if each had come alone,
 -- so that the outcome does not depend on how a payload was cut into batches; a record without a date proves nothing older and always
 -- counts, under the greatest date known. The lateral look-up keeps the plan one index probe a record,
--- whatever the planner thinks of a table without statistics. Keys are sorted, so two writers cannot deadlock.
+-- whatever the planner thinks of a table without statistics; it ends before the first row is written, because on an empty table
+-- any index looks as good and would be read from end to end. Keys are sorted, so two writers cannot deadlock.
 -- What is replayed proves nothing of whether an asset is still active.
 with newest as (
     select distinct on (s.external_id) s.*
     from (
-        select *, max(source_updated_at) over (partition by external_id order by position) as newest_at from staged_records
+        select *, max(source_updated_at) over of_one_key as newest_at from staged_records
+        window of_one_key as (partition by external_id order by position desc rows between unbounded preceding and unbounded following)
     ) s
     where s.source_updated_at is null or s.source_updated_at = s.newest_at
     order by s.external_id, s.position desc
-), changed as (
+), changed as materialized (
     select n.*, d.dated
     from newest n
     left join lateral (

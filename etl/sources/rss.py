@@ -11,11 +11,11 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from importlib import import_module
 from typing import Annotated, Any, Self
 from urllib.parse import urljoin
 from xml.sax import SAXException
 
-import feedparser
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, model_validator
 
 from etl.errors import SourceError, one_of_many
@@ -120,6 +120,7 @@ def read_feed(body: bytes, content_type: str, base: str, bounds: Bounds = STORED
     prolog = PROLOG.match(body.replace(b"\0", b""))
     if prolog and b"<!ENTITY" in prolog[0].upper():
         raise SourceError("feed declares xml entities, which can expand without limit: remove it from RSS_FEED_URLS", permanent=True)
+    import_module("feedparser")  # with the first feed, for a run without any starts sooner; and once, not in every child
     try:
         # refusal: feedparser takes half a minute over nested tags or millions of empty items, in half a gigabyte
         entries, version, whole = confined(lambda: parse_feed(body, content_type, base), bounds)
@@ -138,7 +139,7 @@ def parse_feed(body: bytes, content_type: str, base: str) -> tuple[list[dict[str
     """Parse in the child: the entries, whether it is a feed at all, whether its XML is whole."""
     headers = {"content-type": content_type} if content_type else {}
     # refusal: feedparser takes text, and bytes too, for the name of a local file and opens it; a stream it can only read
-    feed = feedparser.parse(io.BytesIO(body), response_headers=headers, resolve_relative_uris=False, sanitize_html=False)
+    feed = import_module("feedparser").parse(io.BytesIO(body), response_headers=headers, resolve_relative_uris=False, sanitize_html=False)
     entries = [read_entry(entry, base) for entry in feed["entries"]]
     return entries, bool(feed.get("version")), not isinstance(feed.get("bozo_exception"), SAXException)
 

@@ -34,6 +34,14 @@ def test_a_fresh_load_fills_every_table(world: Any, coins: Coins) -> None:
     assert world.rows("select seq, first_position, next_position, inserted from etl_batches") == [(1, 0, 3, 3)]
 
 
+def test_the_first_batch_of_an_empty_table_reads_no_index_from_end_to_end(world: Any, coins: Coins) -> None:
+    world.bodies, world.batch_size = [coins(1000)], 1000
+    world.run()
+    world.link.conn.execute("select pg_stat_force_next_flush()")
+    read = world.rows("select coalesce(sum(idx_tup_read), 0)::int from pg_stat_user_indexes where relname = 'unified_data'")[0][0]
+    assert read < 3000
+
+
 def test_an_unchanged_record_writes_nothing(world: Any, coins: Coins) -> None:
     world.bodies = [coins(50)]
     world.run()

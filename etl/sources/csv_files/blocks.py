@@ -10,8 +10,9 @@ from etl.errors import SourceError
 from etl.sources.csv_files.encoding import to_units
 from shared.excerpts import unit_size
 
-BLOCK = 512 * 1024
-PATIENCE = 4 * BLOCK
+BLOCK = 2 * 1024 * 1024
+"""Bytes of a payload: several batches, so that one can be validated while the one before is written."""
+PATIENCE = 2 * BLOCK
 LONGEST_LINE = 4 * 1024 * 1024
 QUOTE = 0x22
 
