@@ -13,9 +13,9 @@ group by source, kind, status
 having sum(records) > 0
 order by source, kind, status
 
--- name: bound_count
--- Bounds for counting: it is given up soon, and no table is read from end to end.
-select set_config('statement_timeout', '300', true), set_config('enable_seqscan', 'off', true)
+-- name: bound_search
+-- Bounds of a search: milliseconds after which it is given up; no table is read from end to end, nothing is compiled.
+select set_config('statement_timeout', %(patience)s, true), set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)
 
 -- name: bound_export
 -- Bounds for an export, which may take long, but not for ever.
@@ -98,8 +98,20 @@ u.name collate "C"
 (select u.id, {key} as key from unified_data u where u.source = {source} and {where} order by {key} desc, u.id desc limit {reach})
 
 -- name: part_hits
--- Few records that the filters leave, found first and sorted then.
-select u.id, {key} as key from (select * from unified_data u where {filters} offset 0) u where {where}
+-- What the filters leave, or so many of it, found first; the offset keeps the planner from another order. An index alone may tell the key.
+hits as (select {columns} from unified_data u where {filters} limit {most} offset 0),
+
+-- name: part_branch_hits
+-- The hits that belong to the page or behind it.
+select u.id, {key} as key from hits u where {where}
+
+-- name: part_total_hits
+-- How many were found.
+(select count(*) from hits)
+
+-- name: part_total_unknown
+-- Nothing was counted.
+null::bigint
 
 -- name: part_merged_up
 -- What has a key, or what has none, upwards.
@@ -196,21 +208,17 @@ u.id < %(after_id)s
 -- name: part_page
 -- A page as JSON ready to send: the lookups by id come last, so that an offset skips entries of an index.
 -- Limit and offset stand in the text: a prepared statement with a limit it does not know is planned anew each time.
-with found as materialized (
+with {hits} found as materialized (
     select row_number() over () as place, m.id, m.key
     from (select o.id, o.key from ({ordered}) o limit {more} offset {offset}) m
 )
 select coalesce(string_agg(row_to_json(d)::text, ',' order by f.place) filter (where f.place <= {limit}), '') as body,
-       count(*) as records,
+       count(*) as records, {total} as total,
        (select l.id from found l where l.place = {limit}) as last_id,
        (select to_json(l.key) #>> '{{}}' from found l where l.place = {limit}) as last_key
 from found f
 join unified_data u on u.id = f.id
 cross join lateral (select {columns}) d
-
--- name: part_count
--- How many records the filters leave, counted no further than that it is too many.
-select count(*) as records from (select from unified_data u where {filters} limit %(most)s) counted
 
 -- name: part_estimate
 -- What the planner thinks how many records the filters leave.

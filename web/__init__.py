@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Flask
 
 from shared.settings import Settings
@@ -29,6 +32,7 @@ from web import (
     trigger,
 )
 from web.db import open_reader
+from web.parameters import Id
 from web.state import State
 
 API = (data, export, lineage, history, runs, health, stats, compare, quarantine, drift, metrics, trigger, openapi, docs)
@@ -36,10 +40,19 @@ GROUPS = (*API, pages, dashboard, run_page, asset_page)
 """One module a group of routes; each has its `blueprint`."""
 
 
+class App(Flask):
+    """Flask, told that no view or hook of ours is a coroutine: it would look at each of them again in every request."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function as it is."""
+        return func
+
+
 def create_app(settings: Settings, dsn: str) -> Flask:
     """Make the app over the database at `dsn`; nothing is connected before the first request."""
-    app = Flask(__name__, static_folder=None)
+    app = App(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.converters = app.url_map.converters | {"int": Id}
     app.url_map.strict_slashes, app.url_map.merge_slashes = True, False
     app.extensions["kasparro"] = State(settings, open_reader(dsn))
     access.install(app)

@@ -31,8 +31,9 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
 }
-"""On every answer; a page that needs more says its own Content-Security-Policy."""
+"""On every answer that does not say its own; so no cache shows something for longer than it stands."""
 
 
 class BoundedRequest(Request):
@@ -51,17 +52,17 @@ def install(app: Flask) -> None:
     app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.before_request(begin)
-    app.before_request(check_address)
     app.after_request(end)
 
 
 def begin() -> None:
-    """Start the clock and take over a valid id of the client's, or make one."""
+    """Start the clock, take over a valid id of the client's or make one, refuse an address too long. Raises RequestURITooLarge."""
     g.started, g.method = time.perf_counter(), request.method
     given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if VALID_ID.fullmatch(given) else uuid.uuid4().hex
+    g.request_id = request_id = given if VALID_ID.fullmatch(given) else uuid.uuid4().hex
     structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    check_address()
 
 
 def latency_ms() -> float:
@@ -78,9 +79,9 @@ def check_address() -> None:
 
 def end(response: Response) -> Response:
     """Put the headers on and write the line; the query is left out, for people put keys there."""
-    response.headers["X-Request-ID"] = g.request_id
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+    given = {name.lower() for name, _ in response.headers}
+    ours = [(name, value) for name, value in HEADERS.items() if name.lower() not in given]
+    response.headers.extend([("X-Request-ID", g.request_id), *ours])
     share(response)
     told = {"method": g.method, "path": request.path, "status": response.status_code, "latency_ms": latency_ms()}
     log.info("request served", **told, client=request.remote_addr)

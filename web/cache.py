@@ -50,12 +50,24 @@ def cached(cache: Cache, key: Hashable, make: Callable[[], tuple[Any, int]]) -> 
     return value
 
 
+def known(cache: Cache, key: Hashable) -> Any:
+    """The value of a key, None when there is none."""
+    with cache.lock:
+        return cache.values[key][0] if key in cache.values else None
+
+
+def remember(cache: Cache, key: Hashable, value: Any, size: int) -> None:
+    """Keep a value that is at hand; `size` in bytes."""
+    with cache.lock:
+        keep(cache, key, value, size + OVERHEAD)
+
+
 def keep(cache: Cache, key: Hashable, value: Any, size: int) -> None:
     """Put a value in and the oldest out; one that would fill an eighth of the cache is not kept."""
     if size > cache.limit // 8:
         return
+    cache.used += size - cache.values.pop(key, (None, 0))[1]
     cache.values[key] = value, size
-    cache.used += size
     while cache.used > cache.limit:
         _, (_, freed) = cache.values.popitem(last=False)
         cache.used -= freed

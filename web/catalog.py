@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from sql import queries
 from web.db import Reader, rows
@@ -24,9 +25,9 @@ class Count:
     records: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Catalog:
-    """The sources as they were at one moment: name to type, name to version, and the counts."""
+    """The sources as they were at one moment: name to type, name to version, and the counts. Equal to itself alone."""
 
     types: dict[str, str] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
@@ -67,6 +68,7 @@ def read_counts(reader: Reader, category: str | None = None) -> Iterable[Count]:
     return (Count(**row) for row in rows(reader, queries["list_data_counts"], {"category": category}))
 
 
+@lru_cache(maxsize=100)
 def version_of(catalog: Catalog, source: str | None, source_type: str | None) -> str:
     """The version of the data of one source, of one type of source, or of all."""
     wanted = (name for name in catalog.versions if source in (None, name) and source_type in (None, catalog.types[name]))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 from flask import Response, current_app, g, request
 
@@ -15,7 +13,7 @@ from web.access import latency_ms
 from web.cache import Cache, cached
 from web.catalog import Catalog, Watch, current, version_of
 from web.db import Reader
-from web.endpoints import JSON
+from web.endpoints import JSON, Ready
 from web.state import state
 
 BYTES = 32 * 1024 * 1024
@@ -38,11 +36,6 @@ class Held:
     watch: Watch
     cache: Cache
 
-    def counted(self, catalog: Catalog, query: Any, scope: str, count: Callable[[Catalog, Any], Any]) -> Any:
-        """What a query selects, counted once for all its pages."""
-        known = version_of(catalog, query.source, query.source_type)
-        return cached(self.cache, (scope, known), lambda: (count(catalog, query), len(scope)))
-
 
 def held() -> Held:
     """What the app that serves this request holds; made on its first request."""
@@ -59,8 +52,8 @@ def conditional(source: str | None, source_type: str | None, make: Callable[[Cat
     catalog = current(held().watch)
     known = version_of(catalog, source, source_type)
     tag = etag(known)
-    if request.if_none_match.contains_weak(tag):
-        return named(Response(status=304), tag)
+    if known_already(tag):
+        return named(Ready(status=304), tag)
     key = (request.path, request.query_string, known)
 
     def sized() -> tuple[Body, int]:
@@ -73,15 +66,20 @@ def conditional(source: str | None, source_type: str | None, make: Callable[[Cat
 def compared(body: Body) -> Response:
     """Answer with a body that no version stands for: its ETag is made of what it says."""
     tag = etag(hashlib.blake2b(body.rest, digest_size=16).hexdigest())
-    return named(Response(status=304), tag) if request.if_none_match.contains_weak(tag) else answered(body, tag)
+    return named(Ready(status=304), tag) if known_already(tag) else answered(body, tag)
+
+
+def known_already(tag: str) -> bool:
+    """Whether the client has what this tag names."""
+    return request.if_none_match.contains_weak(tag)
 
 
 def answered(body: Body, tag: str) -> Response:
     """Put an answer together: the request's own members, then what is everybody's."""
-    own = f'{{"request_id":{json.dumps(g.request_id)},"api_latency_ms":{latency_ms()},'.encode()
-    response = named(Response(own + body.rest, mimetype=JSON), tag)
+    own = f'{{"request_id":"{g.request_id}","api_latency_ms":{latency_ms()},'.encode()
+    response = named(Ready(own + body.rest, mimetype=JSON), tag)
     if body.next:
-        response.headers["Link"] = f'<{body.next}>; rel="next"'
+        response.headers.add("Link", f'<{body.next}>; rel="next"')
     return response
 
 
@@ -93,6 +91,5 @@ def etag(known: str) -> str:
 
 def named(response: Response, tag: str) -> Response:
     """Put the ETag on, and that it has to be asked about each time."""
-    response.set_etag(tag, weak=True)
-    response.headers["Cache-Control"] = "no-cache"
+    response.headers.extend((("ETag", f'W/"{tag}"'), ("Cache-Control", "no-cache")))
     return response

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import urlencode
@@ -12,14 +12,15 @@ from flask import Blueprint, Response
 from pydantic import Field
 
 from shared.model import SourceType
-from web.catalog import Catalog, read_counts
+from web.cache import known, remember
+from web.catalog import Catalog, read_counts, version_of
 from web.conditional import Body, conditional, held
 from web.cursor import Place, read_cursor, write_cursor
 from web.data_query import DataQuery, Filters, refused
 from web.endpoints import Answer, endpoint
-from web.errors import Problem
+from web.errors import RETRY_AFTER, Problem
 from web.parameters import Number
-from web.queries import COLUMNS, COUNTED, FILTERS, MOST, Selection, Window, count_matches, get_record, list_page
+from web.queries import COLUMNS, COUNTED, FILTERS, MOST, Selection, Window, count_page, get_record, list_page
 
 blueprint = Blueprint("data", __name__)
 
@@ -88,7 +89,7 @@ class Found:
 
 
 @blueprint.get("/data")
-@endpoint("List records", query=DataQuery, answer=DataAnswer)
+@endpoint("List records", query=DataQuery, answer=DataAnswer, sends=("ETag", "Link"))
 def list_data(query: DataQuery) -> Response:
     """Answer a page, from the cache while the version of its sources stands."""
     place = placed(query)
@@ -96,7 +97,7 @@ def list_data(query: DataQuery) -> Response:
 
 
 @blueprint.get("/data/<int:number>")
-@endpoint("Show a record", answer=OneAnswer, errors=(404,))
+@endpoint("Show a record", answer=OneAnswer, errors=(404,), sends=("ETag",))
 def show_record(number: int) -> Response:
     """Answer one record."""
 
@@ -141,33 +142,45 @@ def select(catalog: Catalog, query: Filters) -> Found:
     return Found(Selection(sources, filters) if sources else None, among, sum(count.records for count in fitting))
 
 
-def count(catalog: Catalog, query: Filters) -> Found:
-    """Find the sources and how many records there are, counting them where the kept counts do not tell."""
-    found = select(catalog, query)
-    if found.selection is None or not found.selection.filters.keys() - set(COUNTED):
-        return found
-    return Found(found.selection, found.among, *count_matches(held().reader, found.selection))
-
-
-def few(found: Found, query: DataQuery) -> bool:
-    """Whether sorting all that the filters leave is less work than walking an index past all that they do not."""
+def ways(found: Found, query: DataQuery) -> Literal["along", "some"]:
+    """Whether finding and sorting all that the filters leave is less work than walking an index past all that they do not."""
     sought = (query.offset or 0) + query.limit
-    return found.exact and found.total <= MOST and found.total * found.total <= sought * found.among
+    few = found.exact and found.total <= MOST and found.total * found.total <= sought * found.among
+    return "some" if few else "along"
+
+
+def find(catalog: Catalog, query: DataQuery, place: Place | None) -> tuple[Found, Mapping[str, Any] | None]:
+    """Find out how many records there are, and read the page. Where the kept counts do not tell it, the page is read with the counting."""
+    found = select(catalog, query)
+    if found.selection is None:
+        return found, None
+    reader, page, columns = held().reader, None, query.fields or COLUMNS
+    window = Window(query.order.lstrip("-"), query.order.startswith("-"), query.limit, query.offset or 0, place)
+    if found.selection.filters.keys() - set(COUNTED):
+        key = (scope(query), version_of(catalog, query.source, query.source_type))
+        counted = known(held().cache, key)
+        if counted is None:
+            total, page = count_page(reader, found.selection, window, columns)
+            counted = total, page is not None
+            remember(held().cache, key, counted, len(key[0]))
+        found = replace(found, total=counted[0], exact=counted[1])
+    if page is None and found.selection and found.total:
+        page = list_page(reader, found.selection, replace(window, way=ways(found, query)), columns)
+    return found, page
 
 
 def make_page(catalog: Catalog, query: DataQuery, place: Place | None) -> Body:
     """Read a page and write all of its answer that is the same for everybody."""
-    found = held().counted(catalog, query, scope(query), count)
-    body, following = "", None
-    if found.selection and found.total:
-        window = Window(query.order.lstrip("-"), query.order.startswith("-"), query.limit, query.offset or 0, place, few(found, query))
-        try:
-            page = list_page(held().reader, found.selection, window, query.fields or COLUMNS)
-        except ValueError as error:
-            raise refused(str(error)) from error
-        body = page["body"]
-        if page["records"] > query.limit:
-            following = write_cursor(Place(page["last_key"], page["last_id"]), scope(query))
+    try:
+        found, page = find(catalog, query, place)
+    except ValueError as error:
+        raise refused(str(error)) from error
+    except TimeoutError as error:
+        told = "so many records are not put into this order in time: leave sort out, or filter further"
+        raise Problem(503, told, headers={"Retry-After": str(RETRY_AFTER)}) from error
+    following = None
+    if page and page["records"] > query.limit:
+        following = write_cursor(Place(page["last_key"], page["last_id"]), scope(query))
     paging = PagingAnswer(
         limit=query.limit,
         offset=None if query.cursor else query.offset or 0,
@@ -176,7 +189,7 @@ def make_page(catalog: Catalog, query: DataQuery, place: Place | None) -> Body:
         next_cursor=following,
         next=address(query, following) if following else None,
     )
-    return Body(f'"paging":{paging.model_dump_json()},"data":[{body}]}}'.encode(), paging.next)
+    return Body(f'"paging":{paging.model_dump_json()},"data":[{page["body"] if page else ""}]}}'.encode(), paging.next)
 
 
 def address(query: DataQuery, cursor: str) -> str:

@@ -37,7 +37,9 @@ def read_words(value: str) -> str:
     return value
 
 
-Fields = Annotated[tuple[str, ...], BeforeValidator(read_fields), WithJsonSchema({"type": "string", "examples": ["symbol,price_usd"]})]
+ANY = f"({'|'.join(COLUMNS)})"
+FIELDS = {"type": "string", "pattern": f"^{ANY}(,{ANY})*$", "examples": ["symbol,price_usd"]}
+Fields = Annotated[tuple[str, ...], BeforeValidator(read_fields), WithJsonSchema(FIELDS)]
 Words = Annotated[Text, AfterValidator(read_words)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, lru_cache, wraps
 from typing import Any
 
 from flask import Response, request
@@ -16,7 +16,7 @@ JSON = "application/json"
 
 
 class Query(BaseModel):
-    """The parameters of an endpoint: unknown ones are refused, an empty one counts as not given."""
+    """The parameters of an endpoint: unknown ones are refused; one without a default counts as not given when it is empty, as in a form."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,6 +37,17 @@ class Answer(BaseModel):
     """What an endpoint answers with."""
 
     model_config = ConfigDict(frozen=True)
+
+
+class Ready(Response):
+    """A response whose body is at hand and whose headers are complete: it goes out as it stands."""
+
+    default_mimetype = None
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        """Send the headers, and the body but to who asked for the headers alone."""
+        start_response(self.status, list(self.headers))
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else self.response
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +90,7 @@ def endpoint(
         @wraps(view)
         def validated(**path: Any) -> Any:
             if query is not None:
-                path["query"] = read_query(query)
+                path["query"] = read_query(query, request.query_string)
             elif request.args:
                 raise Problem(400, "this endpoint takes no parameters", errors=[unknown(name) for name in request.args])
             return view(**path)
@@ -90,12 +101,20 @@ def endpoint(
     return decorate
 
 
-def read_query(model: type[Query]) -> Any:
-    """Validate the query string of this request. Raises ValidationError, and Problem for a parameter that is given twice."""
+@lru_cache(maxsize=1000)
+def read_query(model: type[Query], _asked: bytes) -> Any:
+    """Validate the query string of this request, `_asked`, once. Raises ValidationError, and Problem for a parameter given twice."""
     twice = [name for name, values in request.args.lists() if len(values) > 1]
     if twice:
         raise Problem(400, "a parameter is given twice", errors=[{"parameter": name, "reason": "is given twice"} for name in twice])
-    return model.model_validate({name: value for name, value in request.args.items() if value != ""})
+    given = {name: value for name, value in request.args.items() if value != "" or name not in may_be_empty(model)}
+    return model.model_validate(given)
+
+
+@cache
+def may_be_empty(model: type[Query]) -> frozenset[str]:
+    """The parameters whose empty value says nothing: those that say nothing when they are left out."""
+    return frozenset(field.alias or name for name, field in model.model_fields.items() if field.default is None)
 
 
 def unknown(name: str) -> dict[str, str]:
@@ -105,4 +124,4 @@ def unknown(name: str) -> dict[str, str]:
 
 def answered(answer: BaseModel, status: int = 200) -> Response:
     """An answer as JSON."""
-    return Response(answer.model_dump_json(), status, mimetype=JSON)
+    return Ready(answer.model_dump_json(), status, mimetype=JSON)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, dict_row
 
 from shared.errors import DatabaseError
 from sql import queries
@@ -18,7 +19,8 @@ from web.connection import Connection
 from web.cursor import Place
 from web.db import CONNECTING, Reader, connect_within, read
 
-PARTS = {name.removeprefix("part_"): sql.SQL(text.decode()) for name, text in queries.items() if name.startswith("part_")}
+T = TypeVar("T")
+PARTS = {name[5:]: sql.SQL(re.sub(r"(?m)^--.*|\Z", " ", text.decode())) for name, text in queries.items() if name.startswith("part_")}
 COLUMNS = (
     *("id", "source", "source_type", "external_id", "kind", "asset_id", "symbol", "name", "category"),
     *("price_usd", "market_cap_usd", "volume_24h_usd", "percent_change_24h", "rank", "url", "tags"),
@@ -30,7 +32,9 @@ NULLABLE = ("price_usd", "market_cap_usd", "rank")
 COUNTED = ("kind", "category", "status")
 FILTERS = (*COUNTED, "symbol", "q", "updated_since", "updated_before", "min_price", "max_price", "min_market_cap")
 MOST = 10_000
-"""How far records are counted, and how many are sorted rather than read in the order of an index."""
+"""How many records are found, counted and sorted; what leaves more is read in the order of an index and its number guessed."""
+COUNTING, WALKING, SORTING = 300, 150, 1300
+"""Milliseconds after which a count is guessed, an index is left, and records are given up; `read` has time for the two latter."""
 PIECE = 64 * 1024
 
 
@@ -44,63 +48,88 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which of them, in which order: behind a place or an offset. `few`: the filters leave so few that they are sorted."""
+    """Which of them, in which order: behind a place or an offset.
+
+    `way`: along an index of the order past what the filters do not leave; or what they leave found first, at most MOST or all of it.
+    """
 
     sort: str
     descending: bool
     limit: int
     offset: int = 0
     place: Place | None = None
-    few: bool = False
+    way: Literal["along", "some", "all"] = "along"
 
 
 def list_page(reader: Reader, selection: Selection, window: Window, columns: Sequence[str]) -> DictRow:
     """Read a page: `body` (JSON objects with commas between), `records` (one above the limit when more follow), `last_id`, `last_key`.
 
-    A filter's plan depends on its value, so only statements without one are prepared. Raises ValueError for a place that cannot be.
+    An index that has to be read far, because what the filters leave lies at its other end, is left soon, and all of that is sorted.
+    A filter's plan depends on its value, so only statements without one are prepared.
+    Raises ValueError for a place that cannot be, TimeoutError when that is too much to sort.
     """
-    place = window.place and Place(window.place.key and "", 0)
-    statement = write_page(len(selection.sources), tuple(selection.filters), replace(window, place=place), tuple(columns))
-    values = bind(selection, window)
-    prepare = False if selection.filters else None
+
+    def work(conn: Connection) -> DictRow:
+        if not selection.filters:
+            return conn.execute(write_page(selection, window, columns), bind(selection, window)).fetchall()[0]
+        with suppress(psycopg.errors.QueryCanceled):
+            return search(conn, selection, window, columns, WALKING)
+        try:
+            return search(conn, selection, replace(window, way="all"), columns, SORTING)
+        except psycopg.errors.QueryCanceled as slow:
+            raise TimeoutError("what the filters leave is not sorted in time") from slow
+
+    return read_from(reader, work)
+
+
+def count_page(reader: Reader, selection: Selection, window: Window, columns: Sequence[str]) -> tuple[int, DictRow | None]:
+    """Count what the filters leave and read a page of it at once. Beyond MOST, or when that takes long, guess and give no page."""
+
+    def work(conn: Connection) -> tuple[int, DictRow | None]:
+        least = 1
+        with suppress(psycopg.errors.QueryCanceled):
+            page = search(conn, selection, replace(window, way="some"), columns, COUNTING)
+            if page["total"] <= MOST:
+                return page["total"], page
+            least = MOST + 1
+        plan = conn.execute(PARTS["estimate"].format(filters=conditions(selection)), bind(selection)).fetchall()[0]["QUERY PLAN"]
+        return max(int(plan[0]["Plan"]["Plan Rows"]), least), None
+
+    return read_from(reader, work)
+
+
+def read_from(reader: Reader, work: Callable[[Connection], T]) -> T:
+    """Read from a place. Raises ValueError for one that cannot be."""
     try:
-        return read(reader, lambda conn: conn.execute(statement, values, prepare=prepare).fetchall())[0]
+        return read(reader, work)
     except psycopg.DataError as error:
         raise ValueError("the key of the place is of another type") from error
 
 
+def search(conn: Connection, selection: Selection, window: Window, columns: Sequence[str], patience: int) -> DictRow:
+    """Read a page within bounds: both in one message, which is a transaction of its own. Raises QueryCanceled after `patience` ms."""
+    values = bind(selection, window) | {"patience": str(patience)}
+    with conn.transaction() if conn.info.transaction_status else nullcontext(), psycopg.ClientCursor(conn, row_factory=dict_row) as cursor:
+        cursor.execute(queries["bound_search"] + b";" + write_page(selection, window, columns), values)
+        cursor.nextset()
+        return cursor.fetchall()[0]
+
+
 def get_record(reader: Reader, number: int) -> str | None:
     """Read one record as JSON, None when there is none."""
-    statement = PARTS["record"].format(columns=listed("column", COLUMNS))
-    found = read(reader, lambda conn: conn.execute(statement, {"id": number}).fetchone())
+    found = read(reader, lambda conn: conn.execute(PARTS["record"].format(columns=listed("column", COLUMNS)), {"id": number}).fetchone())
     return str(found["body"]) if found else None
 
 
-def count_matches(reader: Reader, selection: Selection) -> tuple[int, bool]:
-    """How many records the filters leave, and whether that is exact; beyond MOST, or when counting takes long, the planner guesses."""
-    return read(reader, lambda conn: count_or_guess(conn, selection))
-
-
-def count_or_guess(conn: Connection, selection: Selection) -> tuple[int, bool]:
-    """Count as far as MOST within bounds, else ask the planner."""
-    filters, values = {"filters": conditions(selection)}, bind(selection) | {"most": MOST + 1}
-    counted = MOST + 1
-    try:
-        with conn.transaction():
-            conn.execute(queries["bound_count"])
-            counted = conn.execute(PARTS["count"].format(**filters), values).fetchall()[0]["records"]
-        least = MOST + 1
-    except psycopg.errors.QueryCanceled:
-        least = 1
-    if counted <= MOST:
-        return counted, True
-    plan = conn.execute(PARTS["estimate"].format(**filters), values).fetchall()[0]["QUERY PLAN"]
-    return max(int(plan[0]["Plan"]["Plan Rows"]), least), False
+def write_page(selection: Selection, window: Window, columns: Sequence[str]) -> bytes:
+    """Write the statement of a page: of the place only whether it has a key matters, of the filters their names."""
+    place = window.place and Place(window.place.key and "", 0)
+    return written(len(selection.sources), tuple(selection.filters), replace(window, place=place), tuple(columns))
 
 
 @lru_cache(maxsize=500)
-def write_page(sources: int, filters: tuple[str, ...], window: Window, columns: tuple[str, ...]) -> bytes:
-    """Write the statement of a page: of the place only whether it has a key matters, of the filters their names."""
+def written(sources: int, filters: tuple[str, ...], window: Window, columns: tuple[str, ...]) -> bytes:
+    """Write a statement once."""
     return compose_page(Selection(("",) * sources, dict.fromkeys(filters)), window, columns).as_bytes()
 
 
@@ -115,19 +144,27 @@ def compose_page(selection: Selection, window: Window, columns: Sequence[str]) -
     if null:
         wanted = [PARTS[f"unknown_{window.sort}"], *([PARTS[f"{going}_from_id"]] if place and place.key is None else [])]
         parts.append(compose_order(selection, window, wanted))
-    return PARTS["page"].format(ordered=PARTS["then"].join(parts), columns=listed("column", columns), **bounds(window))
+    told = {"hits": compose_hits(selection, window), "total": PARTS["total_hits" if window.way == "some" else "total_unknown"]}
+    return PARTS["page"].format(ordered=PARTS["then"].join(parts), columns=listed("column", columns), **told, **bounds(window))
+
+
+def compose_hits(selection: Selection, window: Window) -> sql.Composable:
+    """Put together what finds the hits, where they are found first."""
+    if window.way == "along":
+        return sql.SQL("")
+    most = sql.Literal(MOST + 1 if window.way == "some" else None)
+    return PARTS["hits"].format(columns=listed("column", sorted({"id", window.sort})), filters=conditions(selection), most=most)
 
 
 def compose_order(selection: Selection, window: Window, wanted: Sequence[sql.Composable]) -> sql.Composed:
-    """Put together what reads records in order: an index of each source, merged, or a sort of few."""
+    """Put together what reads records in order: an index of each source, merged, or the hits."""
     key, going = PARTS[f"key_{window.sort}"], "down" if window.descending else "up"
-    if window.few:
-        where = PARTS["and"].join(wanted or [PARTS["where_any"]])
-        branches: list[sql.Composable] = [PARTS["hits"].format(key=key, filters=conditions(selection), where=where)]
-    else:
-        where = PARTS["and"].join([*chosen(selection), *wanted] or [PARTS["where_any"]])
+    if window.way == "along":
+        where = PARTS["and"].join([*(PARTS[f"where_{name}"] for name in selection.filters), *wanted] or [PARTS["where_any"]])
         names = [sql.Placeholder(f"source_{number}") for number in range(len(selection.sources))]
         branches = [PARTS[f"branch_{going}"].format(key=key, source=name, where=where, **bounds(window)) for name in names]
+    else:
+        branches = [PARTS["branch_hits"].format(key=key, where=PARTS["and"].join(wanted or [PARTS["where_any"]]))]
     return PARTS[f"merged_{going}"].format(branches=PARTS["then"].join(branches), **bounds(window))
 
 
@@ -138,14 +175,9 @@ def bounds(window: Window) -> dict[str, sql.Literal]:
     return {name: sql.Literal(value) for name, value in found.items()}
 
 
-def chosen(selection: Selection) -> list[sql.Composable]:
-    """The conditions of the given filters but for the source."""
-    return [PARTS[f"where_{name}"] for name in selection.filters]
-
-
 def conditions(selection: Selection) -> sql.Composed:
     """All conditions of a selection."""
-    return PARTS["and"].join([PARTS["where_source"], *chosen(selection)])
+    return PARTS["and"].join([PARTS["where_source"], *(PARTS[f"where_{name}"] for name in selection.filters)])
 
 
 def bind(selection: Selection, window: Window | None = None) -> dict[str, Any]:

@@ -53,9 +53,14 @@ def test_a_valid_request_id_is_kept_and_any_other_replaced(client: FlaskClient, 
     assert answer.headers["X-Request-ID"]
 
 
-@pytest.mark.parametrize("path", ["/runs", "/health", "/nothing", "/metrics"])
+@pytest.mark.parametrize(
+    "path", ["/runs", "/health", "/nothing", "/metrics", "/docs/docs.js", "/static/pages.css", "/runs?x=1", "/etl/run", "/"]
+)
 def test_every_answer_carries_the_security_headers(client: FlaskClient, path: str) -> None:
     headers = client.get(path).headers
+    assert headers["Cache-Control"]
+    assert headers["X-Request-ID"]
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Frame-Options"] == "DENY"
     assert "default-src 'none'" in headers["Content-Security-Policy"]

@@ -12,7 +12,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from shared.db import Connection
-from web.cache import Cache, cached
+from web.cache import Cache, cached, known, remember
+from web.endpoints import read_query
 
 SAMPLE = str(Path(__file__).parents[2] / "data" / "sample_assets.csv")
 COUNTS = """select source, source_type, kind, category, status, count(*)::bigint as records from unified_data group by 1, 2, 3, 4, 5"""
@@ -56,6 +57,22 @@ def test_the_cache_stays_within_its_bytes_and_forgets_the_oldest_first() -> None
     assert 1 not in cache.values
 
 
+def test_a_value_that_is_kept_anew_counts_once() -> None:
+    cache = Cache(10_000)
+    for size in (500, 700):
+        remember(cache, "key", size, size)
+    assert known(cache, "key") == 700
+    assert cache.used == sum(size for _, size in cache.values.values())
+    assert known(cache, "other") is None
+
+
+def test_a_query_string_is_validated_once(client: FlaskClient, filled: None) -> None:
+    before = read_query.cache_info()
+    assert client.get("/data?limit=7&fields=id").get_json()["data"] == client.get("/data?limit=7&fields=id").get_json()["data"]
+    after = read_query.cache_info()
+    assert (after.misses - before.misses, after.hits - before.hits) == (1, 1)
+
+
 def test_who_has_a_page_is_told_that_it_stands_until_a_commit_changes_it(
     client: FlaskClient, etl: Any, filled: None, tmp_path: Path
 ) -> None:
@@ -64,6 +81,7 @@ def test_who_has_a_page_is_told_that_it_stands_until_a_commit_changes_it(
     for given in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
         answer = client.get("/data?limit=3", headers={"If-None-Match": given})
         assert (answer.status_code, answer.data, answer.headers["ETag"]) == (304, b"", tag)
+        assert not {"Content-Type", "Content-Length"} & set(answer.headers.keys())
     assert etl("run", "--source", "csv", "--full-refresh", CSV_PATHS=SAMPLE).code == 0
     time.sleep(0.6)
     assert client.get("/data?limit=3", headers={"If-None-Match": tag}).status_code == 304
