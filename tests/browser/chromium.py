@@ -1,4 +1,4 @@
-"""Debian's Chromium without a screen: pages of any size, light or dark, with or without scripts, and what axe-core says of them."""
+"""Chromium without a screen: pages of any size, light or dark, with or without scripts, and what axe-core says of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
-NEEDED = ("chromium", "chromedriver")
+BROWSERS = ("chromium", "google-chrome", "chromium-browser")
+"""Names of a browser that this driver drives: Debian's, Google's, Ubuntu's."""
+DRIVER = "chromedriver"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 AXE = "return axe.run(document, {runOnly: arguments[0]}).then(found => JSON.stringify(found.violations))"
 TALLEST = 6000
@@ -64,13 +66,19 @@ class Browser:
 
 def missing() -> str:
     """Why no browser can be had here; empty when one starts."""
-    if absent := [name for name in (*NEEDED, "axe_playwright_python") if not (which(name) or find_spec(name))]:
+    found = {BROWSERS[0]: browser(), DRIVER: which(DRIVER), "axe_playwright_python": find_spec("axe_playwright_python")}
+    if absent := [name for name, place in found.items() if not place]:
         return f"{', '.join(absent)} not found (Debian: apt-get install chromium chromium-driver)"
     try:
         with open_browser():
             return ""
     except WebDriverException as error:  # a driver of another version, or a container in which Chromium cannot confine itself
         return f"chromium does not start: {str(error.msg).splitlines()[0]}"
+
+
+def browser() -> str | None:
+    """Where the first browser of them is."""
+    return next(filter(None, map(which, BROWSERS)), None)
 
 
 @contextmanager
@@ -80,9 +88,9 @@ def open_browser() -> Iterator[Browser]:
     arguments = ["--headless=new", "--disable-gpu", "--hide-scrollbars", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
     for argument in [*arguments, "--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]:
         options.add_argument(argument)
-    options.binary_location = which(NEEDED[0]) or NEEDED[0]
+    options.binary_location = browser() or BROWSERS[0]
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=Service(which(NEEDED[1]) or NEEDED[1]))
+    driver = Chrome(options=options, service=Service(which(DRIVER) or DRIVER))
     try:
         yield Browser(driver)
     finally:
