@@ -11,8 +11,11 @@ from etl_runs r where r.id = any (%(ids)s::bigint[])
 
 -- name: list_last_pairs
 -- The ids of the last two runs of each source that came to an end.
+-- Ordered by the source too, so that the index of both is read: by id alone a source that rests would cost every run since.
 select s.source, array(
-    select r.id from etl_runs r where r.source = s.source and r.finished_at is not null and r.started_at is not null order by r.id desc limit 2
+    select r.id from etl_runs r
+    where r.source >= s.source and r.source <= s.source and r.finished_at is not null and r.started_at is not null
+    order by r.source, r.id desc limit 2
 ) as ids
 from (select distinct source from run_totals) s
 order by s.source

@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from shared.db import Connection
+from sql import queries
 from tests.web.world import add_drift, add_run, now
 
 
@@ -34,6 +35,17 @@ def test_without_ids_the_last_two_finished_runs_of_each_source_are_compared(clie
     add_run(conn, status="running")
     found = client.get("/compare-runs").get_json()["comparisons"]
     assert [(pair["a"]["id"], pair["b"]["id"]) for pair in found] == [(ids[2], ids[4]), (ids[1], ids[3])]
+
+
+def test_a_source_that_rests_does_not_cost_every_run_since(client: FlaskClient, conn: Connection) -> None:
+    add_run(conn, source="rss")
+    conn.execute(
+        "insert into etl_runs (source, trigger, status, started_at, finished_at, host, version)"
+        " select 'csv', 'cron', 'success', now(), now(), 'h', '1' from generate_series(1, 20000)"
+    )
+    conn.execute("analyze etl_runs")
+    plan = "\n".join(str(row) for row in conn.execute(b"explain " + queries["list_last_pairs"]))
+    assert ("etl_runs_by_source" in plan, "etl_runs_pkey" in plan) == (True, False)
 
 
 @pytest.mark.parametrize(("records", "rule"), [(49, True), (51, False), (199, False), (201, True), (0, False)])
