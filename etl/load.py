@@ -147,6 +147,8 @@ def write_rows(conn: Connection, source: Source, run: Run, batch: Batch, raw_id:
         conn.execute(queries["forget_outdated"], params)
     row = fetch_one(conn, queries["upsert_unified"], params)
     conn.execute(queries["resolve_replayed" if run.replay else "resolve_arrived"], params)
+    if batch.first == 0 and not run.replay:
+        conn.execute(queries["resolve_payload"], params)
     assert row
     return int(row["inserted"]), int(row["updated"])
 

@@ -15,6 +15,11 @@ from (select distinct external_id from staged_records) s
 where q.source = %(source)s and q.resolved_at is null and q.external_id = s.external_id
   and not exists (select from etl_runs r where r.id = q.run_id and r.trigger = 'backfill')
 
+-- name: resolve_payload
+-- Close the entry of a payload as a whole that a run loads now. It has no external id, and by that it is found among the open ones.
+update quarantined_records set resolved_at = clock_timestamp()
+where source = %(source)s and external_id is null and resolved_at is null and raw_id = %(raw_id)s and raw_position is null
+
 -- name: resolve_record
 -- Close one entry whose record was loaded by a retry.
 update quarantined_records set resolved_at = clock_timestamp(), attempts = attempts + 1 where id = %(id)s and resolved_at is null

@@ -27,10 +27,12 @@ where r.source_type = %(source_type)s and r.source = %(source)s and u.trigger is
 order by coalesce(l.loaded_at, r.fetched_at), r.id
 
 -- name: get_replay
--- One stored payload, ready to be parsed, with the beginning of the run that last loaded it: renames accepted by then were in force.
+-- One stored payload, ready to be parsed, with the beginning of the run that last took records of it, or of the replay or retry that first
+-- did when no run has: renames accepted by then were in force.
 select body, url, meta, fetched_at,
-       (select max(u.started_at) from etl_batches b join etl_runs u on u.id = b.run_id
-        where b.raw_id = r.id and b.source = r.source and u.trigger is distinct from 'replay') as loaded_at
+       (select coalesce(max(u.started_at) filter (where u.trigger is distinct from 'replay'), min(u.started_at))
+        from etl_batches b join etl_runs u on u.id = b.run_id
+        where b.raw_id = r.id and b.source = r.source and b.inserted + b.updated + b.unchanged > 0) as loaded_at
 from raw_payloads r where source_type = %(source_type)s and id = %(id)s
 
 -- name: count_pruned
@@ -92,3 +94,18 @@ set errors = excluded.errors, external_id = excluded.external_id, attempts = q.a
 update quarantined_records q set resolved_at = clock_timestamp()
 where q.source = %(source)s and q.raw_id = %(raw_id)s and q.resolved_at is null
   and (q.raw_position is null or q.raw_position in (select position from staged_records))
+
+-- name: mark_passed
+-- Count a replay that found a payload as bad as it was, on the entries that hold it as a whole.
+update quarantined_records set attempts = attempts + 1, last_seen_at = clock_timestamp()
+where source = %(source)s and raw_id = %(raw_id)s and raw_position is null and resolved_at is null
+
+-- name: count_known_invalid
+-- How many records of a payload runs quarantined when they last loaded it.
+select coalesce(sum(quarantined), 0) as invalid
+from (
+    select distinct on (b.first_position) b.quarantined
+    from etl_batches b left join etl_runs r on r.id = b.run_id
+    where b.source = %(source)s and b.raw_id = %(raw_id)s and r.trigger is distinct from 'replay'
+    order by b.first_position, b.seq desc
+) loaded

@@ -11,6 +11,7 @@ from etl.drift.store import accept, dismiss, undo
 from etl.errors import SourceError
 from etl.execute import run
 from etl.replay import Selection, replayed
+from etl.retry import retry_all
 from etl.stop import Stop
 from etl.work import Options, Work
 from shared.settings import read_settings
@@ -157,3 +158,25 @@ def test_a_payload_loaded_under_a_rename_is_replayed_under_it_after_it_was_taken
     assert (outcome.status, outcome.counts.quarantined, outcome.counts.total) == ("success", 0, 170)
     send(usual, renamed(priced(80), "id", "coin_id"))
     assert usual.rows("select count(*) from unified_data where external_id = 'c0079'") == [(0,)]  # what is new is read as it is
+
+
+@pytest.mark.parametrize("loaded_by", ["replay", "retry"])
+def test_a_payload_set_aside_and_loaded_later_under_a_rename_is_replayed_under_it_too(usual: Any, loaded_by: str) -> None:
+    usual.environ = {"ETL_DRIFT_POLICY": "quarantine"}
+    send(usual, CAUSES["refused"])
+    accept(usual.conn, 1, force=False)
+    if loaded_by == "replay":
+        replay(usual)
+    else:
+        retry_all(usual.conn, usual.source, Stop(), ())
+    undo(usual.conn, 1)
+    outcome = replay(usual)
+    assert (outcome.status, outcome.counts.quarantined, outcome.counts.total) == ("success", 0, 100)
+
+
+def test_a_refused_payload_that_a_run_loads_after_all_is_no_longer_in_quarantine(usual: Any) -> None:
+    assert send(usual, CAUSES["refused"]).status == "refused"
+    assert usual.rows("select resolved_at from quarantined_records") == [(None,)]
+    accept(usual.conn, 1, force=False)
+    assert usual.run().status == "success"
+    assert usual.rows("select count(*) from quarantined_records where resolved_at is null") == [(0,)]
