@@ -122,8 +122,7 @@ def store_payload(conn: Connection, source: Source, run: Run, batch: Batch) -> i
 
 def find_payload(conn: Connection, source: Source, batch: Batch) -> int:
     """The id under which a payload is kept, 0 when it is not."""
-    row = fetch_one(conn, queries["find_raw"], payload_key(source, batch))
-    return int(row["id"]) if row else 0
+    return int((fetch_one(conn, queries["find_raw"], payload_key(source, batch)) or {"id": 0})["id"])
 
 
 def payload_key(source: Source, batch: Batch) -> dict[str, Any]:
@@ -146,10 +145,9 @@ def write_rows(conn: Connection, source: Source, run: Run, batch: Batch, raw_id:
     if run.replay:
         conn.execute(queries["forget_outdated"], params)
     row = fetch_one(conn, queries["upsert_unified"], params)
-    conn.execute(queries["resolve_replayed" if run.replay else "resolve_arrived"], params)
-    if batch.first == 0 and not run.replay:
-        conn.execute(queries["resolve_payload"], params)
     assert row
+    for closing in ("resolve_replayed",) if run.replay else ("resolve_arrived", "resolve_payload"):
+        conn.execute(queries[closing], params)
     return int(row["inserted"]), int(row["updated"])
 
 

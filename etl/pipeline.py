@@ -18,16 +18,16 @@ import structlog
 
 from etl.ahead import ahead
 from etl.drift.aliases import aliased
-from etl.drift.aside import set_aside
+from etl.drift.aside import count_known_invalid, pass_by, set_aside
 from etl.drift.profile import PEEK
 from etl.drift.store import Known, get_known
 from etl.drift.watch import Verdict, look, look_at_refused, note_ended, note_loaded
 from etl.errors import FailureInjected, OneOfMany, Refused
-from etl.guard import find_invalid, find_shrink
+from etl.guard import find_invalid, find_shrink, of_payload
 from etl.lease import Counts, Run, get_pending, get_usual_snapshot
-from etl.load import Batch, load, refuse, rehearse
+from etl.load import Batch, find_payload, load, refuse, rehearse
 from etl.position import Position, pending
-from etl.snapshot import Snapshot, add_batch, begin_payload, mark_absent
+from etl.snapshot import Snapshot, add_batch, begin_payload, count_with, mark_absent
 from etl.source import Cursor, Payload
 from etl.stop import check
 from etl.validate import Validated, validate
@@ -51,36 +51,39 @@ def ingest(work: Work, run: Run) -> Iterator[Progress]:
         for note in payload.notes:
             log.warning("payload noted", url=payload.url, note=note)
         begin_payload(snapshot, payload, start)
+        held = counts if run.replay else held  # the breaker of a replay judges payload by payload
         work.chaos.strike("in parse")
         values, refusal = opened(work, payload, snapshot)
         verdict, values = looked_at(work, run, known, payload, values) if start == 0 and payload.head else (Verdict(), values)
         if verdict.refused or verdict.aside:
             run, done = hold(work, run, verdict, payload, digest, values)
-            counts, held, cursor, before, snapshot.records = counts + done, held + done, payload.cursor, payload.done, None
+            counts, held, cursor, before, snapshot.begun = counts + done, held + done, payload.cursor, payload.done, False
             yield Progress(counts, payload.done, payload.total)
             if verdict.refused and not run.replay:  # a replay passes by what still waits in quarantine as a whole
                 raise verdict.refused
-            left = spend(work, left, done.total)
-            if left == 0:
+            if (left := spend(work, left, done.total)) == 0:
                 return
             continue
         for batch, last in ahead(ready(work, payload, digest, cursor, values, start, left)):
             check(work.stop)
-            if refused := refusal or invalid(work, counts, held, batch):
+            if refused := refusal or invalid(work, run, counts, held, batch):
+                if run.replay and payload.head and batch.first == 0:
+                    run, done = hold(work, run, Verdict(keep=True), payload, digest, iter(work.source.parse(payload)))
+                    counts, verdict = counts + done, Verdict()
+                    yield Progress(counts, payload.done, payload.total)
+                    break
                 yield Progress(counts + keep(work, run, batch), payload.done, payload.total)
                 raise refused
             run, done = write(work.link.conn, work.source, run, batch)
             counts += done
             add_batch(snapshot, batch)
             log.debug("batch loaded", records=batch.size, position=batch.first)
-            done_so_far = payload.done if last else before
-            yield Progress(counts, done_so_far, payload.total)
-            left = spend(work, left, batch.size)
-            if left == 0:
+            yield Progress(counts, payload.done if last else before, payload.total)
+            if (left := spend(work, left, batch.size)) == 0:
                 return
         note_loaded(work, run, known, verdict)
         cursor, before = payload.cursor, payload.done
-        if payload.list_end and snapshot.records is not None:
+        if payload.list_end and snapshot.begun:
             if payload.list_end == "whole" and run.id:
                 mark_absent(work.link.conn, run, snapshot)
             yield Progress(counts, payload.done, payload.total, snapshot.records)
@@ -94,11 +97,13 @@ def looked_at(work: Work, run: Run, known: Known, payload: Payload, values: Iter
 
 def hold(work: Work, run: Run, verdict: Verdict, payload: Payload, digest: Any, values: Iterator[Any]) -> tuple[Run, Counts]:
     """Keep a payload whole instead of loading it: passed by, or left for the next run when the run is refused."""
-    if verdict.refused and not verdict.keep:
+    if verdict.refused and not verdict.keep and not run.replay:
         return run, Counts()
     batch = Batch(payload, digest.digest(), 0, sum(1 for _ in values), Validated([], []), Position(payload.cursor))
     if work.options.dry_run:
         return run, Counts(quarantined=batch.size)
+    if run.replay:
+        return run, pass_by(work.link.conn, work.source, run, batch)
     return set_aside(work.link.conn, work.source, run, batch, verdict.drifts, verdict.reason, move=verdict.aside)
 
 
@@ -126,10 +131,12 @@ def payloads(work: Work, run: Run, known: Known) -> Iterator[tuple[Payload, int]
 def opened(work: Work, payload: Payload, snapshot: Snapshot) -> tuple[Iterator[Any], Refused | None]:
     """Parse a payload. One that ends the upstream's whole list is counted first, and refused when the list shrank."""
     values = work.source.parse(payload)
-    if payload.list_end != "whole" or snapshot.records is None or work.options.allow_shrink:
+    if payload.list_end != "whole" or not snapshot.begun or work.options.allow_shrink:
         return values, None
     found = list(values)
-    return iter(found), find_shrink(snapshot.records + len(found), get_usual_snapshot(work.link.conn, work.source.name))
+    return iter(found), find_shrink(
+        work.source.name, count_with(snapshot, work.source, found), get_usual_snapshot(work.link.conn, work.source.name)
+    )
 
 
 def ready(
@@ -170,10 +177,19 @@ def batches(values: Iterator[Any], start: int, size: int) -> Iterator[tuple[int,
         start, part = start + len(part), following
 
 
-def invalid(work: Work, counts: Counts, held: Counts, batch: Batch) -> Refused | None:
-    """The refusal of a batch that makes too many records of the run invalid; payloads held back as a whole do not count."""
+def invalid(work: Work, run: Run, counts: Counts, held: Counts, batch: Batch) -> Refused | None:
+    """The refusal of a batch that makes too many records of the run invalid; payloads held back as a whole do not count.
+
+    A replay takes as many as invalid as runs did that loaded the payload.
+    """
     seen, bad = counts.total - held.total + batch.size, counts.quarantined - held.quarantined + len(batch.validated.rejected)
-    return find_invalid(seen, bad, work.settings.etl_max_invalid_ratio)
+    refused = find_invalid(seen, bad, work.settings.etl_max_invalid_ratio)
+    if not refused or not run.replay:
+        return refused
+    raw_id = find_payload(work.link.conn, work.source, batch)
+    if bad <= count_known_invalid(work.link.conn, work.source.name, raw_id):
+        return None
+    return of_payload(refused, work.source.name, batch.payload, raw_id)
 
 
 def keep(work: Work, run: Run, batch: Batch) -> Counts:

@@ -12,10 +12,10 @@ from etl.backfill.retry import content_of, retry_points
 from etl.drift.aliases import aliased
 from etl.errors import Stopped
 from etl.lease import Counts, Run, begin_run, finish_run
-from etl.load import Batch, load
+from etl.load import Batch, load, without_poison
 from etl.source import Payload, Source
 from etl.stop import Stop, check
-from etl.validate import Validated, validate
+from etl.validate import validate
 from shared.db import Connection, driver_errors_named, fetch_one
 from shared.model import RunStatus
 from sql import queries
@@ -75,14 +75,26 @@ def retry_records(
     """
     whole = wanted.get(None)
     values = [(position, value) for position, value in enumerate(source.parse(payload)) if whole or position in wanted]
-    parts = [validate(source, [value], position) for position, value in values]
-    validated = Validated([item for part in parts for item in part.accepted], [bad for part in parts for bad in part.rejected])
-    if whole and not validated.accepted:
+    batches = [
+        without_poison(conn, source, run, Batch(payload, digest, first, len(part), validate(source, part, first), run.position))
+        for first, part in neighbours(values)
+    ]
+    accepted = [position for batch in batches for position, _ in batch.validated.accepted]
+    if whole and not accepted:
         conn.execute(queries["mark_retried"], {"id": whole})
         return run, Counts(quarantined=len(values))
-    batch = Batch(payload, digest, 0, len(values), validated, run.position)
-    loaded = [wanted[position] for position, _ in validated.accepted if position in wanted] + ([whole] if whole else [])
+    counts = Counts()
     with conn.transaction():
-        for number in loaded:
+        for number in [wanted[position] for position in accepted if position in wanted] + ([whole] if whole else []):
             conn.execute(queries["resolve_record"], {"id": number})
-        return load(conn, source, run, batch)
+        for batch in batches:
+            run, done = load(conn, source, run, batch)
+            counts += done
+    return run, counts
+
+
+def neighbours(values: Sequence[tuple[int, Any]]) -> list[tuple[int, list[Any]]]:
+    """Cut values at the gaps between their positions: each part has its first position, so a batch says where its records stand."""
+    groups = groupby(enumerate(values), key=lambda one: one[1][0] - one[0])
+    parts = [[value for _, value in group] for _, group in groups]
+    return [(part[0][0], [value for _, value in part]) for part in parts]

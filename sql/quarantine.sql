@@ -55,3 +55,12 @@ where source_type in ('api', 'csv', 'rss') and id = %(raw_id)s and source = %(so
 -- name: mark_retried
 -- Count a try of an entry that stays open.
 update quarantined_records set attempts = attempts + 1, last_seen_at = clock_timestamp() where id = %(id)s and resolved_at is null
+
+-- name: list_opened
+-- Which of some entries are open.
+select id from quarantined_records where id = any (%(ids)s::bigint[]) and resolved_at is null
+
+-- name: resolve_dismissed
+-- Close entries that a person gave up, with the reason behind their own; the same bytes open theirs again when they come back.
+update quarantined_records set resolved_at = clock_timestamp(), errors = errors || %(error)s::jsonb
+where id = any (%(ids)s::bigint[]) and resolved_at is null

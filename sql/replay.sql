@@ -101,8 +101,11 @@ update quarantined_records set attempts = attempts + 1, last_seen_at = clock_tim
 where source = %(source)s and raw_id = %(raw_id)s and raw_position is null and resolved_at is null
 
 -- name: count_known_invalid
--- How many records of a payload runs quarantined when they last loaded it.
-select coalesce(sum(quarantined), 0) as invalid
+-- How many records of a payload runs quarantined when they last loaded it, or a refused one that kept it.
+select greatest(coalesce(sum(quarantined), 0), (
+           select count(*) from quarantined_records q
+           where q.source = %(source)s and q.raw_id = %(raw_id)s and q.raw_position is not null
+       )) as invalid
 from (
     select distinct on (b.first_position) b.quarantined
     from etl_batches b left join etl_runs r on r.id = b.run_id

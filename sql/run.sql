@@ -47,12 +47,22 @@ from etl_runs where id = %(run_id)s
 
 -- name: get_usual_snapshot
 -- The median length of the upstream's list in the last five runs that saw it whole; null before the first.
-select percentile_disc(0.5) within group (order by snapshot_records) as records
-from (
-    select snapshot_records from etl_runs
+-- A list that had under half of the ones before it was accepted by somebody: what is usual begins anew there.
+with recent as (
+    select id, snapshot_records from etl_runs
     where source = %(source)s and snapshot_records is not null and status in ('success', 'partial')
-    order by id desc limit 5
-) recent
+    order by id desc limit 10
+), complete as (
+    select *, row_number() over (order by id desc) as nth from recent
+)
+select percentile_disc(0.5) within group (order by snapshot_records) as records
+from complete
+where nth <= 5 and nth <= coalesce((
+    select min(c.nth) from complete c
+    where c.snapshot_records * 2 < (
+        select percentile_disc(0.5) within group (order by b.snapshot_records)
+        from complete b where b.nth > c.nth and b.nth <= c.nth + 5)
+), 5)
 
 -- name: list_source_status
 -- A line a source for `status`: its last runs, its lease, what waits for a person. Ages are the database's.

@@ -51,11 +51,12 @@ with batches as (
                over (partition by raw_id order by loaded_at rows between 1 following and unbounded following) as after
     from loads
 ), replays as (
-    select b.raw_id, max(b.run_id) as run_id, coalesce(max(l.next), 0) as first, max(b.next_position) as next, max(l.loaded_at) as loaded_at
+    select b.raw_id, max(b.run_id) as run_id, greatest(b.first_position, max(l.next)) as first, b.next_position as next,
+           max(l.loaded_at) as loaded_at
     from batches b left join (select raw_id, max(next) as next, max(loaded_at) as loaded_at from loads group by raw_id) l using (raw_id)
     where b.replayed
-    group by b.raw_id
-    having max(b.next_position) > coalesce(max(l.next), 0)
+    group by b.raw_id, b.first_position, b.next_position
+    having b.next_position > coalesce(max(l.next), 0)
 )
 select raw_id, run_id, first, next, loaded_at, before is not null and first = 0 as came_back
 from beside

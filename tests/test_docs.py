@@ -121,6 +121,11 @@ def test_the_page_on_adding_a_source_can_be_followed(
         assert conn.execute("select external_id, price_usd::text, category from unified_data").fetchall() == [
             {"external_id": "eur", "price_usd": "1.10", "category": "fiat"}
         ]
+        rate = b'[{"code": "USD", "usd": %b}]'
+        for usd, opened in ((b'"one"', 2), (b"1", 1)):
+            upstream.answers["/rates"] = (200, {"ETag": '"7"'}, rate % usd)
+            assert run(work).status == ("success" if usd == b"1" else "partial")
+            assert conn.execute("select count(*) as n from quarantined_records where resolved_at is null").fetchone() == {"n": opened}
         upstream.answers["/rates"] = (304, {}, b"")
         assert run(work).status == "success"
     assert upstream.log[-1]["headers"]["if-none-match"] == '"7"'

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from etl.commands.number import ID
 from etl.commands.session import session
 from etl.drift.store import accept as accept_drift
 from etl.drift.store import dismiss as dismiss_drift
@@ -19,8 +20,17 @@ from etl.table import table
 from shared.db import Connection
 from sql import queries
 
-NUMBERS = click.argument("numbers", metavar="ID...", nargs=-1, type=int, required=True)
+NUMBERS = click.argument("numbers", metavar="ID...", nargs=-1, type=ID, required=True)
+WARNING = "accepting it makes no record valid: `kasparro-etl run --source {} --dry-run` counts those that are not"
 HEAD = ("ID", "SOURCE", "FIELD", "CHANGE", "LOOKS LIKE", "CONFIDENCE", "LAST SEEN (UTC)", "WHAT IS SENT")
+
+NEXT = {
+    "renamed": "renamed: kasparro-etl drift accept {id}, when the new name means the same",
+    "retyped": "retyped: look at what is sent; accept {id} only stops the telling, records that do not validate still do not",
+    "missing": "missing: closes itself when the field is back; gone for good: kasparro-etl drift accept {id}",
+    "added": "added: nothing is to be done; kasparro-etl drift accept {id} ends the telling",
+}
+"""What can be done about an open change, by its kind."""
 
 
 @click.group()
@@ -57,6 +67,10 @@ def list_drift(source: str | None, everything: bool, limit: int, as_json: bool) 
         click.echo("no field has changed", err=True)
         return
     click.echo(table(HEAD, [cells(row) for row in rows], cut=HEAD[-1:], spare=("CONFIDENCE", "LOOKS LIKE")))
+    opened = {row["change"]: row["id"] for row in rows if not (row["accepted_at"] or row["resolved_at"])}
+    for change, told in NEXT.items():
+        if change in opened:
+            click.echo(told.format(id=opened[change]), err=True)
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -88,6 +102,8 @@ def accept(numbers: tuple[int, ...], force: bool) -> None:
         for number in numbers:
             row = decided(accept_drift, link.conn, number, force=force)
             click.echo(f"{row['source']}: {said(row)} from the next run on; kasparro-etl drift undo {number} takes it back", err=True)
+            if row["relied"] and row["change"] in ("retyped", "missing"):
+                click.echo(f"{row['field']} is a field that is loaded: {WARNING.format(row['source'])}", err=True)
 
 
 def decided(decide: Callable[..., dict[str, Any]], conn: Connection, number: int, **told: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`kasparro-etl quarantine`: look at what did not validate, and try it again."""
+"""`kasparro-etl quarantine`: look at what did not validate, try it again, or close it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from etl.commands.number import ID
 from etl.commands.session import session
 from etl.lease import Counts
 from etl.report import one_object
@@ -15,10 +16,12 @@ from etl.retry import retry_all
 from etl.sources import SOURCES
 from etl.stop import on_signals
 from etl.table import table
-from shared.db import fetch_one
+from shared.addresses import printable
+from shared.db import Json, fetch_one
 from sql import queries
 
 SOURCE = click.option("--source", type=click.Choice(list(SOURCES)), help="Only of this source.")
+NEXT = ": see `kasparro-etl quarantine list`, close what never will be valid with `kasparro-etl quarantine dismiss ID`"
 JSON = click.option("--json", "as_json", is_flag=True, help="One object a line.")
 
 
@@ -31,6 +34,7 @@ def quarantine() -> None:
       kasparro-etl quarantine list --source csv
       kasparro-etl quarantine show 17
       kasparro-etl quarantine retry
+      kasparro-etl quarantine dismiss 17 --reason "a bad night of theirs"
       kasparro-etl quarantine export > quarantined.ndjson
     """
 
@@ -81,7 +85,7 @@ def why(row: dict[str, Any]) -> str:
 
 
 @quarantine.command()
-@click.argument("number", metavar="ID", type=int)
+@click.argument("number", metavar="ID", type=ID)
 @JSON
 def show(number: int, as_json: bool) -> None:
     """Show one entry with the record as upstream sent it.
@@ -109,7 +113,7 @@ def written(value: Any) -> str:
 
 
 @quarantine.command()
-@click.argument("numbers", metavar="[ID]...", nargs=-1, type=int)
+@click.argument("numbers", metavar="[ID]...", nargs=-1, type=ID)
 @SOURCE
 @JSON
 @click.pass_context
@@ -126,10 +130,36 @@ def retry(ctx: click.Context, /, numbers: tuple[int, ...], source: str | None, a
         if as_json:
             click.echo(one_object({"source": name, "loaded": loaded, "still_invalid": counts.quarantined}))
         elif counts != Counts():
-            click.echo(f"{name}: {loaded} loaded, {counts.quarantined} still invalid", err=True)
+            click.echo(f"{name}: {loaded} loaded, {counts.quarantined} still invalid{NEXT if counts.quarantined else ''}", err=True)
     if not as_json and all(counts == Counts() for _, counts in told):
         click.echo("nothing was tried: no entry is open, see kasparro-etl quarantine list --all", err=True)
     ctx.exit(3 if any(counts.quarantined for _, counts in told) else 0)
+
+
+@quarantine.command()
+@click.argument("numbers", metavar="ID...", nargs=-1, type=ID, required=True)
+@click.option("--reason", default="", metavar="TEXT", help="Why; it is kept with the entry.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def dismiss(numbers: tuple[int, ...], reason: str, yes: bool) -> None:
+    """Close entries that will never be valid. The bytes stay; the same ones open the entry again when they come back.
+
+    \b
+    Example:  kasparro-etl quarantine dismiss 17 --yes
+    """
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("nobody is there to ask: pass --yes")
+    told = list(dict.fromkeys(numbers))
+    with session() as (_, link):
+        opened = [row["id"] for row in link.conn.execute(queries["list_opened"], {"ids": told}).fetchall()]
+        if missing := [number for number in told if number not in opened]:
+            named = ", ".join(map(str, missing))
+            raise click.UsageError(f"no entry is open under {named}, none was closed: see kasparro-etl quarantine list --all")
+        if not yes and not click.confirm(f"{len(told)} of the quarantine are closed without being loaded: go on?", err=True):
+            click.echo("nothing was changed", err=True)
+            return
+        why = "dismissed: " + (printable(reason) or "by hand")
+        closed = link.conn.execute(queries["resolve_dismissed"], {"ids": told, "error": Json([{"field": "", "reason": why}])}).rowcount
+    click.echo(f"{closed} closed: kasparro-etl quarantine list --all shows why", err=True)
 
 
 @quarantine.command()

@@ -9,6 +9,7 @@ import click
 
 from etl.chaos import Chaos
 from etl.commands.duration import DURATION
+from etl.commands.number import ID
 from etl.commands.run import carry_out, named_sources, spare_the_collector
 from etl.commands.session import session
 from etl.progress import Mode, wants_bar
@@ -30,7 +31,7 @@ SHOWN = 20
 
 @click.command(short_help="Load again from the stored payloads, or compare with them.")
 @click.option("--source", "names", default="all", callback=named_sources, metavar="all|NAME,..", help="Only of these sources.")
-@click.option("--run", "run_id", type=int, metavar="ID", help="Only what this run fetched or loaded.")
+@click.option("--run", "run_id", type=ID, metavar="ID", help="Only what this run fetched or loaded.")
 @click.option(
     "--since", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]), help="Only what was loaded since (UTC)."
 )

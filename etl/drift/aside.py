@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from etl.lease import Counts, Run, renew_lease
-from etl.load import Batch, advance, counted, store_payload, trace
+from etl.load import Batch, advance, counted, find_payload, store_payload, trace
 from etl.source import Source
-from shared.db import Connection, Json, driver_errors_named
+from shared.db import Connection, Json, driver_errors_named, fetch_one
 from sql import queries
 
 SHOWN = 2000
@@ -40,3 +40,22 @@ def set_aside(
         else:
             conn.execute(queries["count_run"], counted(run, done, batch))
     return (replace(run, seq=seq, position=batch.after) if move else run), done
+
+
+@driver_errors_named()
+def pass_by(conn: Connection, source: Source, run: Run, batch: Batch) -> Counts:
+    """Count a payload that a replay finds no better than it was: its own entry is seen again, no other is made. Raises Fenced."""
+    done = Counts(quarantined=batch.size)
+    with conn.transaction():
+        conn.execute(queries["bound_batch"])
+        renew_lease(conn, run)
+        conn.execute(queries["mark_passed"], {"source": run.source, "raw_id": find_payload(conn, source, batch)})
+        conn.execute(queries["count_run"], counted(run, done, batch))
+    return done
+
+
+@driver_errors_named()
+def count_known_invalid(conn: Connection, source: str, raw_id: int) -> int:
+    """Count the records of a stored payload that runs quarantined when they loaded it."""
+    row = fetch_one(conn, queries["count_known_invalid"], {"source": source, "raw_id": raw_id})
+    return int(row["invalid"]) if row else 0

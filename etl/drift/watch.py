@@ -86,10 +86,10 @@ def model_roles(record: Any) -> dict[str, bool]:
 
 
 def tell(work: Work, run: Run, stream: str, events: tuple[Event, ...]) -> list[int]:
-    """Record events, unless nothing is to be written, and warn of each."""
+    """Record events, unless nothing is to be written, and warn of each. What a replay sees is old: runs judge what upstream sends now."""
     if not events:
         return []
-    drifts = [] if work.options.dry_run else record(work.link.conn, run, stream, events)
+    drifts = [] if work.options.dry_run or run.replay else record(work.link.conn, run, stream, events)
     for at, event in enumerate(events):
         facts = {"field": event.field, "change": event.change, "suggested_field": event.suggested, "confidence": event.confidence}
         more = {"note": event.note, "stream": stream or None, "drift_id": drifts[at] if drifts else None}

@@ -11,6 +11,7 @@ from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict
 
+from etl.errors import SourceError
 from etl.json_array import Amount, NonNegative, Rank, ShortText, Stamp, Text, excerpts, identify, parse
 from etl.source import Cursor, Fetch, Payload, Row, Source
 from shared.addresses import named
@@ -20,11 +21,16 @@ from shared.settings import Settings
 PER_PAGE = 250
 PASSES = 2
 """Pages that may be asked again for each page read, at the most; a list that stands still costs none."""
+MOST_PAGES = 400
+"""Where a list without a bound ends at the latest: 100,000 coins, five times what was ever listed."""
+SMALLEST_CAP = 20
+"""A first page of fewer coins is the whole list: nobody caps pages lower, and it costs no further request."""
 KEYLESS_LIMIT = RateLimit(10, 60)
 """Nothing is documented without a key; 5 to 15 a minute were reported."""
 DEMO_LIMIT = RateLimit(30, 60)
 PRO_LIMIT = RateLimit(250, 60)
 MOVED = "the list moved while it was paged: up to {} coins may be missing until the next run"
+ENDLESS = "the list goes on after {} pages and was read no further: set COINGECKO_MAX_PAGES to read more"
 SNAPSHOT = timedelta(minutes=15)
 """How old an interrupted snapshot may be for its next page still to belong to it."""
 
@@ -57,7 +63,8 @@ class Page:
 class Reading:
     """How far a run has read the list: the page that comes next, the ids of the one before (`edge`), and all that were seen.
 
-    `spare`: how many pages may still be asked again; `whole`: the list was read from its start, so `seen` is all that was seen.
+    `spare`: how many pages may still be asked again; `whole`: the list was read from its start, so `seen` is all that was seen;
+    `missed`: how many coins may be missing from what was read, all in all.
     """
 
     number: int
@@ -66,6 +73,7 @@ class Reading:
     seen: set[str]
     spare: int
     whole: bool
+    missed: int = 0
 
     @property
     def cursor(self) -> dict[str, Any]:
@@ -76,21 +84,36 @@ class Reading:
 def extract(settings: Settings, fetch: Fetch, cursor: Cursor) -> Iterator[Payload]:
     """Fetch page after page until `COINGECKO_MAX_PAGES`, or until a page is not full.
 
-    The list shifts while it is paged, so each page is followed by a look over the edge to the page before, see `look_back`.
-    No conditional requests: the provider's ETag changes while the bytes stay the same.
+    The list shifts while it is paged, so each page is followed by a look over the edge to the page before, see `look_back`. A list of
+    which coins may be missing has no end that counts: neither its length nor what it lacks tells of upstream's.
+    No conditional requests: the provider's ETag changes while the bytes stay the same. Raises SourceError when upstream does not page.
     """
-    last, at = settings.coingecko_max_pages, begin(cursor)
-    while last == 0 or at.number <= last:
+    last, at = settings.coingecko_max_pages or MOST_PAGES, begin(cursor)
+    while at.number <= last:
         page = ask(settings, fetch, at.number)
-        missed = yield from look_back(settings, fetch, at, page)
         full = len(page.ids) >= PER_PAGE
+        refuse_unpaged(settings, fetch, at, page)
+        missed = yield from look_back(settings, fetch, at, page)
+        at.missed += missed
         more = full and at.number != last
-        end: Literal["", "whole", "capped"] = "" if more else "capped" if full else "whole"
-        payload = replace(page.payload, list_start=at.number == 1, list_end=end, notes=(MOVED.format(missed),) if missed else ())
+        end: Literal["", "whole", "capped"] = "" if more or at.missed else "capped" if full else "whole"
+        notes = [MOVED.format(missed)] * (missed > 0) + [ENDLESS.format(last)] * (full and not more and not settings.coingecko_max_pages)
+        payload = replace(page.payload, list_start=at.number == 1, list_end=end, notes=tuple(notes))
         at.number, at.edge = at.number + 1, page.ids
         yield replace(payload, cursor=at.cursor if more else {})
         if not more:
             return
+
+
+def refuse_unpaged(settings: Settings, fetch: Fetch, at: Reading, page: Page) -> None:
+    """Raise SourceError when upstream ignores `page`, or `per_page`: what follows a short first page shows whether the list ends there."""
+    wrong = ""
+    if at.number > 1 and len(page.ids) >= PER_PAGE and set(page.ids) <= set(at.edge):
+        wrong = f"answered with the coins of page {at.number - 1} again: upstream ignores `page`"
+    if at.number == 1 and SMALLEST_CAP <= len(page.ids) < PER_PAGE and not set(ask(settings, fetch, 2).ids) <= set(page.ids):
+        wrong = f"gives {len(page.ids)} a page where {PER_PAGE} were asked for, and has more"
+    if wrong:
+        raise SourceError(f"{page.payload.url} {wrong}: check COINGECKO_BASE_URL", permanent=True)
 
 
 def begin(cursor: Cursor) -> Reading:

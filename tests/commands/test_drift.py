@@ -158,3 +158,14 @@ def test_a_file_that_grew_by_a_row_still_suggests_the_rename_of_one_that_follows
     assert etl("run", "--source", "csv", **folder).code == 3
     (event,) = etl("drift", "list", "--json").objects
     assert (event["field"], event["change"], event["suggested_field"]) == ("price", "renamed", "prc_value")
+
+
+def test_the_list_ends_in_what_can_be_done_and_accepting_what_spoils_records_warns(
+    etl: Any, folder: dict[str, str], tmp_path: Path, conn: Connection
+) -> None:
+    (tmp_path / "day-02.csv").write_text((HEADER.format(price="price") + rows(60)).replace(",market_cap", ",").replace("000,2026", ",2026"))
+    assert etl("run", "--source", "csv", **folder).code == 0
+    assert "missing: closes itself when the field is back; gone for good: kasparro-etl drift accept 1" in etl("drift", "list").err
+    told = etl("drift", "accept", "1").err
+    assert "market_cap is a field that is loaded: accepting it makes no record valid" in told
+    assert "market_cap is a field" not in etl("drift", "undo", "1").err

@@ -1,4 +1,4 @@
-"""`kasparro-etl quarantine`: list, show, retry, export."""
+"""`kasparro-etl quarantine`: list, show, retry, dismiss, export."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def test_a_bad_point_of_an_assets_history_is_not_mended_by_its_price_of_today(et
     assert etl("run", "--source", "csv", CSV_PATHS=str(tmp_path / "assets.csv")).code == 0
     assert conn.execute("select resolved_at from quarantined_records").fetchall() == [{"resolved_at": None}]
     tried = etl("quarantine", "retry")
-    assert (tried.code, tried.err) == (3, "csv: 0 loaded, 1 still invalid\n")
+    assert tried.code == 3
+    assert tried.err.startswith("csv: 0 loaded, 1 still invalid: see `kasparro-etl quarantine list`")
+    assert tried.err.endswith("`kasparro-etl quarantine dismiss ID`\n")
     assert conn.execute("select attempts, resolved_at from quarantined_records").fetchall() == [{"attempts": 2, "resolved_at": None}]
 
 
@@ -162,3 +164,40 @@ def test_a_retried_point_takes_no_place_of_one_that_a_run_observed(etl: Any, tmp
     assert etl("run", "--source", "csv", CSV_PATHS=str(tmp_path / "assets.csv")).code == 0
     assert etl("quarantine", "retry").code == 0
     assert [row["price_usd"] for row in unlucky.execute("select price_usd::text from price_history").fetchall()] == ["5"]
+
+
+def test_what_will_never_be_valid_is_closed_with_its_reason_and_opens_again_when_it_comes_back(
+    etl: Any, loaded: dict[str, str], conn: Connection
+) -> None:
+    assert "pass --yes" in etl("quarantine", "dismiss", "1").err
+    done = etl("quarantine", "dismiss", "1", "--yes", "--reason", "a bad night")
+    assert (done.code, done.err) == (0, "1 closed: kasparro-etl quarantine list --all shows why\n")
+    assert [row["id"] for row in etl("quarantine", "list", "--json").objects] == [2]
+    (entry,) = etl("quarantine", "show", "1", "--json").objects
+    assert (entry["record"], entry["errors"][-1]["reason"]) == ('eth,ETH,Ether,"cheap"\n', "dismissed: a bad night")
+    again = etl("quarantine", "dismiss", "1", "2", "--yes")
+    assert (again.code, "no entry is open under 1, none was closed" in again.err) == (2, True)
+    conn.execute("update etl_checkpoints set position = '{}'")
+    assert etl("run", "--source", "csv", **loaded).code == 0
+    assert [row["id"] for row in etl("quarantine", "list", "--json").objects] == [2, 1]
+    assert "dismissed" not in str(etl("quarantine", "show", "1", "--json").objects[0]["errors"])
+
+
+def test_no_entry_is_closed_when_one_of_them_is_not_open(etl: Any, loaded: dict[str, str]) -> None:
+    assert etl("quarantine", "dismiss", "2", "99", "--yes").code == 2
+    assert [row["id"] for row in etl("quarantine", "list", "--json").objects] == [2, 1]
+
+
+def test_what_a_retry_takes_of_a_refused_payload_is_noted_where_it_stands(
+    etl: Any, offline: dict[str, str], upstream: Any, conn: Connection
+) -> None:
+    coin = {"symbol": "x", "name": "X", "last_updated": "2026-01-01T00:00:00Z"}
+    upstream.answers["/g/coins/markets"] = [{"id": f"g{n}", "current_price": n if n < 30 else -n, **coin} for n in range(60)]
+    assert etl("run", "--source", "coingecko", **offline).code == 3
+    conn.execute("update raw_payloads set body = replace(encode(body, 'escape'), '-40', '40')::bytea")
+    tried = etl("quarantine", "retry", **offline)
+    assert tried.err.startswith("coingecko: 1 loaded, 29 still invalid: see ")
+    places = "select first_position, next_position, inserted from etl_batches where raw_id = 1 order by 1"
+    assert [tuple(row.values()) for row in conn.execute(places.encode())] == [(30, 60, 1)]
+    done = etl("replay", "--verify", "--source", "coingecko", **offline)
+    assert (done.code, " 1 compared" in done.out) == (0, True)

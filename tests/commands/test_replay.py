@@ -316,3 +316,61 @@ def test_a_dry_replay_counts_what_the_replay_then_does(etl: Any, world: Any, tmp
         etl("run", "--source", "csv", **world)
     counted, done = (etl("replay", *dry, "--json", **world).objects[-1]["runs"][0] for dry in (["--dry-run"], []))
     assert (counted["records_updated"], counted["records_unchanged"]) == (done["records_updated"], done["records_unchanged"]) == (0, 10)
+
+
+def refused_night(etl: Any, world: Any, upstream: Any, price: Any, **night: str) -> None:
+    """A good run, one of which every price is as given, under other settings, and a good one again."""
+    good = coins(*((f"g{n}", n + 1, "2026-01-01T00:00:00Z") for n in range(60)))
+    bad = coins(*((f"g{n}", price, "2026-01-02T00:00:00Z") for n in range(60)))
+    for body, environ in ((good, {}), (bad, night), (good.replace(b"2026-01-01", b"2026-01-03"), {})):
+        upstream.answers["/g/coins/markets"] = body
+        etl("run", "--source", "coingecko", **world, **environ)
+
+
+NOTED = "select count(*) as drifts, (select count(*) from quarantined_records) as entries from schema_drift"
+
+
+@pytest.mark.parametrize("policy", ["warn", "quarantine"])
+def test_a_replay_over_a_payload_that_was_set_aside_adds_neither_an_entry_nor_a_drift(
+    etl: Any, world: Any, conn: Connection, upstream: Any, policy: str
+) -> None:
+    refused_night(etl, world, upstream, "abc", ETL_DRIFT_POLICY=policy)
+    before = all_of(conn, NOTED)
+    assert before == [[{"drifts": 1, "entries": 1}]]
+    for tries in (2, 3):
+        assert etl("replay", "--source", "coingecko", **world, ETL_DRIFT_POLICY=policy).code == 0
+        assert all_of(conn, NOTED) == before
+        assert conn.execute("select attempts from quarantined_records").fetchall() == [{"attempts": tries}]
+    assert etl("replay", "--source", "coingecko", "--verify", **world).code == 0
+
+
+def test_a_payload_of_which_no_record_is_valid_is_passed_by_after_its_drift_was_accepted(
+    etl: Any, world: Any, conn: Connection, upstream: Any
+) -> None:
+    refused_night(etl, world, upstream, "abc")
+    conn.execute("update schema_drift set resolved_at = null")
+    assert etl("drift", "accept", "1").code == 0
+    for _ in range(2):
+        done = etl("replay", "--source", "coingecko", "--json", **world)
+        told = done.objects[-1]["runs"][0]
+        assert (done.code, told["records_extracted"], told["records_quarantined"]) == (0, 180, 60)
+        assert all_of(conn, NOTED) == [[{"drifts": 1, "entries": 1}]]
+
+
+def test_a_payload_that_a_run_took_as_invalid_as_it_is_stands_not_in_the_way_of_a_replay(etl: Any, world: Any, upstream: Any) -> None:
+    refused_night(etl, world, upstream, -1, ETL_MAX_INVALID_RATIO="1")
+    done = etl("replay", "--source", "coingecko", "--json", **world)
+    told = done.objects[-1]["runs"][0]
+    assert (done.code, told["records_extracted"], told["records_quarantined"]) == (0, 180, 60)
+
+
+def test_a_replay_that_finds_what_was_valid_invalid_stops_and_names_the_payload(
+    etl: Any, world: Any, conn: Connection, upstream: Any
+) -> None:
+    refused_night(etl, world, upstream, 5)
+    conn.execute("update raw_payloads set body = replace(encode(body, 'escape'), '\"current_price\": 5', '\"current_price\": -5')::bytea")
+    conn.execute("update raw_payloads set sha256 = sha256(body)")
+    done = etl("replay", "--source", "coingecko", LOG_FORMAT="console", **world)
+    assert (done.code, "stored payload 2 of " in done.err) == (3, True)
+    assert "60 of 60 records are invalid" in done.err
+    assert "kasparro-etl replay --source coingecko --since" in done.err

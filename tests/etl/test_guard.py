@@ -27,7 +27,7 @@ def test_a_run_is_refused_above_the_ratio_and_from_twenty_invalid_on(seen: int, 
     ("records", "usual", "refused"), [(0, None, True), (1, None, False), (49, 100, True), (50, 100, False), (0, 1, True)]
 )
 def test_a_list_is_refused_under_half_of_what_is_usual_and_when_empty(records: int, usual: int | None, refused: bool) -> None:
-    assert (find_shrink(records, usual) is not None) is refused
+    assert (find_shrink("test", records, usual) is not None) is refused
 
 
 def test_a_refused_run_keeps_payload_and_quarantine_and_nothing_else(world: Any, coins: Coins) -> None:
@@ -66,7 +66,21 @@ def test_a_list_that_shrank_is_refused_until_somebody_accepts_it(world: Any, coi
     assert (outcome.status, outcome.counts) == ("refused", Counts())
     assert "has 40 records, usually 90: pass --allow-shrink" in str(outcome.error)
     assert world.rows("select count(*) from unified_data where price_usd = 9 union all select count(*) from raw_api_data") == [(0,), (4,)]
+    assert str(outcome.error).endswith("`kasparro-etl run --source test --allow-shrink`")
     assert world.run(allow_shrink=True).counts == Counts(updated=40)
+
+
+def test_a_shrink_that_was_accepted_once_is_the_usual_from_the_next_run_on(world: Any, coins: Coins) -> None:
+    whole(world)
+    for count in (100, 100, 100):
+        world.bodies = [coins(count)]
+        assert world.run().status == "success"
+    world.bodies = [coins(30)]
+    assert world.run(allow_shrink=True).status == "success"
+    assert [world.run().status for _ in range(3)] == ["success"] * 3
+    world.bodies = [coins(14)]
+    outcome = world.run()
+    assert (outcome.status, "has 14 records, usually 30" in str(outcome.error)) == ("refused", True)
 
 
 def test_an_empty_list_is_refused_even_on_the_first_run(world: Any) -> None:

@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis.strategies import builds, integers, just, lists, one_of, uuids
 
+from etl.errors import SourceError
 from etl.source import Payload, Response
+from etl.sources import coingecko
 from etl.sources.coingecko import SOURCE, Page, Reading, look_back
 from etl.validate import validate
 from shared.settings import Settings
@@ -90,6 +92,9 @@ def asked(fetch: Pages) -> str:
         (600, "4", "1 2 -2 3 -3"),
         (500, "0", "1 2 -2 3 -3"),
         (10, "0", "1"),
+        (20, "0", "1 2"),
+        (249, "1", "1 2"),
+        (0, "4", "1"),
     ],
 )
 def test_pages_are_fetched_until_the_setting_or_a_page_that_is_not_full(settings: MakeSettings, coins: int, pages: str, told: str) -> None:
@@ -187,7 +192,8 @@ def test_a_list_that_shifts_while_it_is_paged_loses_no_coin(settings: MakeSettin
     payloads = list(SOURCE.extract(settings(), fetch := Shifting(1300, *moves), {}))
     assert set(ids(payloads)) >= {f"coin-{n}" for n in range(1000)} & set(fetch.market[:1000])
     assert asked(fetch).startswith(told)
-    assert [payload.list_end for payload in payloads] == [""] * (len(payloads) - 1) + ["capped"]
+    missed = [note for payload in payloads for note in payload.notes]
+    assert [payload.list_end for payload in payloads] == [""] * (len(payloads) - 1) + ["" if missed else "capped"]
     assert [payload.list_start for payload in payloads] == [True] + [False] * (len(payloads) - 1)
 
 
@@ -228,7 +234,7 @@ def test_a_shift_while_a_snapshot_was_interrupted_is_found_too(settings: MakeSet
 def test_a_list_that_never_stands_still_is_asked_for_at_most_four_times_and_says_so(settings: MakeSettings) -> None:
     moves = [lambda market: market.insert(0, market.pop())] * 1000
     payloads = list(SOURCE.extract(settings(COINGECKO_MAX_PAGES="0"), fetch := Shifting(5000, *moves), {}))
-    assert payloads[-1].list_end == "whole"
+    assert {payload.list_end for payload in payloads} == {""}  # what may lack coins is not the whole list
     assert len(fetch.asked) <= 4 * 21
     notes = [note for payload in payloads for note in payload.notes]
     assert notes
@@ -240,6 +246,52 @@ def test_what_is_asked_again_leaves_the_place_to_go_on_where_it_was(settings: Ma
     assert [payload.cursor.get("page") for payload in payloads] == [2, 2, 3, 3, 4, None]
     assert payloads[1].cursor == payloads[0].cursor
     assert payloads[3].cursor == payloads[2].cursor
+
+
+class Unpaged(Pages):
+    """A market that ignores `page`, or gives fewer coins a page than were asked for."""
+
+    def __init__(self, coins: int, *, page: str = "", most: int = 250) -> None:
+        super().__init__(coins)
+        self.page, self.most = page, most
+
+    def __call__(self, url: str, *, params: Mapping[str, str] | None = None, **asked: Any) -> Response:
+        assert params
+        size = min(int(params["per_page"]), self.most)
+        return super().__call__(url, params={**params, "page": self.page or params["page"], "per_page": str(size)}, **asked)
+
+
+@pytest.mark.parametrize("pages", ["0", "80"])
+def test_an_upstream_that_ignores_the_page_is_refused_at_the_second(settings: MakeSettings, pages: str) -> None:
+    extract = SOURCE.extract(settings(COINGECKO_MAX_PAGES=pages), fetch := Unpaged(1000, page="1"), {})
+    first = next(extract)
+    with pytest.raises(SourceError, match=r"page=2 answered with the coins of page 1 again: upstream ignores `page`: check COINGECKO_BASE"):
+        next(extract)
+    assert len(fetch.asked) == 2
+    with pytest.raises(SourceError, match="ignores `page`"):
+        next(SOURCE.extract(settings(), fetch, first.cursor))
+
+
+@pytest.mark.parametrize("pages", ["0", "1", "4"])
+@pytest.mark.parametrize("most", [20, 100, 249])
+def test_an_upstream_that_caps_its_pages_is_not_taken_for_a_short_list(settings: MakeSettings, most: int, pages: str) -> None:
+    extract = SOURCE.extract(settings(COINGECKO_MAX_PAGES=pages), fetch := Unpaged(1000, most=most), {})
+    with pytest.raises(SourceError, match=f"gives {most} a page where 250 were asked for, and has more: check COINGECKO_BASE_URL"):
+        next(extract)
+    assert len(fetch.asked) == 2
+    assert len(ids(list(SOURCE.extract(settings(COINGECKO_MAX_PAGES=pages), Unpaged(most, most=most), {})))) == most
+    assert len(ids(list(SOURCE.extract(settings(COINGECKO_MAX_PAGES=pages), Unpaged(most, page="1"), {})))) == most
+
+
+def test_a_list_without_end_ends_at_a_ceiling_and_says_so(settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coingecko, "MOST_PAGES", 3)
+    payloads = list(SOURCE.extract(settings(COINGECKO_MAX_PAGES="0"), Pages(5000), {}))
+    assert (len(payloads), payloads[-1].list_end, payloads[-1].cursor) == (3, "capped", {})
+    assert payloads[-1].notes == ("the list goes on after 3 pages and was read no further: set COINGECKO_MAX_PAGES to read more",)
+    bounded = list(SOURCE.extract(settings(COINGECKO_MAX_PAGES="5"), Pages(5000), {}))
+    assert (len(bounded), bounded[-1].notes) == (5, ())
+    ended = list(SOURCE.extract(settings(COINGECKO_MAX_PAGES="0"), Pages(740), {}))
+    assert (ended[-1].list_end, ended[-1].notes) == ("whole", ())
 
 
 def test_records_without_an_id_or_with_one_no_checkpoint_can_hold_are_not_taken_for_new(settings: MakeSettings) -> None:
