@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import gc
-import io
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from etl.exit_codes import exit_code
 from etl.terminal import announce, wipe
 from shared.errors import KasparroError
+from shared.streams import lost, unfailing
 
 __all__ = ["cli", "exit_code", "main"]
 
@@ -77,19 +78,35 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; an expected failure is one line on stderr and its exit code."""
-    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # quirk: None when the caller closed them
+    out = unfailing(sys.stdout, whole=True)
+    sys.stdout, sys.stderr = out, unfailing(sys.stderr)
+    code = carried_out()
+    sys.exit(code if arrived(out) else code or 3)
+
+
+def carried_out() -> int:
+    """Run the command, and give its exit code."""
     try:
-        sys.exit(cli(standalone_mode=False))
+        return cli(standalone_mode=False) or 0
     except click.ClickException as error:
         wipe()
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         wipe()
         click.echo("kasparro-etl: stopped at once: what was committed is safe, run the same command again to go on", err=True)
-        sys.exit(130)
+        return 130
     except KasparroError as error:
         wipe()
         for problem in str(error).splitlines():
             click.echo(f"kasparro-etl: {problem}", err=True)
-        sys.exit(exit_code(error))
+        return exit_code(error)
+
+
+def arrived(out: TextIO) -> bool:
+    """Whether nobody misses any of the output: a reader that went away has read enough, a full disk has not, and is told of."""
+    error = lost(out)
+    if error is None or error.errno == errno.EPIPE:
+        return True
+    click.echo(f"kasparro-etl: cannot write the output: {error.strerror}: mend that, or send it elsewhere, and run this again", err=True)
+    return False

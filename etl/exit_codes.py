@@ -17,7 +17,7 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("0", "all succeeded; nothing new is success, so is a skip", "nothing"),
     ("1", "a bug: the traceback is in the log", "report it; other sources ran"),
     ("2", "usage or configuration", "mend what the message names"),
-    ("3", "some source failed, was refused, is late or differs", "mend that, run again to go on"),
+    ("3", "a source failed, was refused, is late, differs; output lost", "mend that, run again to go on"),
     ("4", "database unreachable, or not migrated", "start it, or migrate it"),
     ("5", "every source asked for is locked by another run", "try later, or wait for it"),
     ("130", "stopped by SIGINT after a clean end of the batch", "run again to go on"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ Lost = (
     psycopg.errors.ReadOnlySqlTransaction,
     psycopg.errors.IdleInTransactionSessionTimeout,
 )
+Forbidden = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege)
+"""The server does not let this role, or anybody here, write: trying again does not help."""
+
+os.putenv("PGDATESTYLE", "ISO, MDY")
+"""How dates are written, whatever the default of the database, the role or the caller: the driver reads no other way. Postgres' library
+takes it from the environment alone, and sends it at connect, as it does the encoding, so that a pooler keeps it too."""
 
 PASSING = ("08", "25P03", "40001", "40P01", "53300", "55P03", "57")
 """SQLSTATEs, or their classes, that trying again may mend: connection, serialization, deadlock, too many, lock, shutdown, timeout."""
@@ -35,6 +42,13 @@ ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
 UNREACHABLE = "database unreachable: {}: check that it runs, has a connection to spare, and that DATABASE_URL names it"
 LOST = "database connection lost: {}: what was committed is safe, run the same command again to go on"
 LockTimeout = psycopg.errors.LockNotAvailable
+READ_ONLY = (
+    "this connection may only read: {}: what was committed is safe, set DATABASE_URL to the ETL's address, not the API's or a standby's"
+)
+FORBIDDEN = (
+    "the role may not do this: {}: what was committed is safe,"
+    " set DATABASE_URL to the ETL's address, or run `kasparro-etl migrate --etl-role FILE` as the owner of the tables"
+)
 GAVE_UP = "the database gave up on a statement: {}: what was committed is safe, run the same command again to go on"
 
 
@@ -100,7 +114,10 @@ def driver_errors_named() -> Iterator[None]:
     """Turn the driver's errors about the connection or the server's state into a DatabaseError. Also a decorator."""
     try:
         yield
-    except (*Lost, psycopg.errors.InsufficientPrivilege) as error:
+    except Forbidden as error:
+        told = READ_ONLY if isinstance(error, psycopg.errors.ReadOnlySqlTransaction) else FORBIDDEN
+        raise DatabaseError(told.format(one_line(error))) from error
+    except Lost as error:
         state = getattr(error, "sqlstate", None)
         raise DatabaseError((GAVE_UP if state else LOST).format(one_line(error)), passing=not state or state.startswith(PASSING)) from error
 

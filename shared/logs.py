@@ -14,6 +14,7 @@ import structlog
 from pydantic import SecretStr
 
 from shared.settings import Settings
+from shared.streams import unfailing
 
 HIDDEN = "***"
 FIRST = ("timestamp", "level", "event", "source", "run_id")
@@ -45,7 +46,7 @@ def configure(settings: Settings) -> None:
             *([clear_line] if console and sys.stderr.isatty() else []),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level)),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=unfailing(sys.stderr)),  # a full disk under the logs stops no work
         cache_logger_on_first_use=False,
     )
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # its warnings show whole addresses, past this file

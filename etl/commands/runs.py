@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import click
 
+from etl.commands.number import ID
 from etl.commands.session import session
 from etl.report import one_object
 from etl.sources import SOURCES
@@ -24,6 +25,8 @@ SPARE = ("TRIGGER", "SAME", "SECONDS", "UPDATED")
 COUNTS = ("records_extracted", "records_inserted", "records_updated", "records_unchanged", "records_quarantined")
 BATCHES = 20
 """Batches of a run that are shown; `--json` has as many as --batches asks for."""
+BEGINS = 200
+"""Bytes of a payload that are shown."""
 UNKNOWN = "there is no run {}: see kasparro-etl runs list"
 
 
@@ -45,7 +48,7 @@ def runs() -> None:
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, metavar="N", help="Newest first; 20 without it.")
 @JSON
 def list_runs(source: str | None, status: str | None, limit: int, as_json: bool) -> None:
-    """List runs, newest first.
+    """List runs, newest first. QUAR counts records; those of a payload set aside as a whole are one entry of `quarantine list`.
 
     \b
     Example:  kasparro-etl runs list --status failed --limit 5
@@ -86,7 +89,7 @@ def moment(at: datetime | None) -> str:
 
 
 @runs.command()
-@click.argument("number", metavar="ID", type=int)
+@click.argument("number", metavar="ID", type=ID)
 @click.option(
     "--batches", "shown", type=click.IntRange(0, 100_000), default=BATCHES, metavar="N", help="Newest batches to show; 20 without it."
 )
@@ -100,17 +103,29 @@ def show(number: int, shown: int, as_json: bool) -> None:
     with session() as (_, link):
         row = fetch_one(link.conn, queries["get_run_facts"], {"run_id": number})
         found = link.conn.execute(queries["list_batches_of_run"], {"run_id": number, "limit": shown}).fetchall()
+        payload = fetch_one(link.conn, queries["get_run_payload"], {"run_id": number, "head": BEGINS})
     if not row:
         raise click.UsageError(UNKNOWN.format(number))
     if as_json:
-        click.echo(one_object({**row, "latest_batches": found}))
+        kept = payload and payload | {"head": payload["head"].decode("utf-8", "replace")}
+        click.echo(one_object({**row, "latest_batches": found, "payload": kept}))
         return
     for name, value in row.items():
         if value is not None:
             click.echo(f"{name:<20} {value if name in NAMES else written(value)}")
+    if payload:
+        click.echo(f"\npayload {told_payload(row, payload)}")
     if found:
         head = ("BATCH", "COMMITTED", "PAYLOAD", "RECORDS", "NEW", "UPDATED", "SAME", "QUAR", "FROM")
         click.echo("\n" + table(head, [batch(one) for one in found], cut=("FROM",), spare=("PAYLOAD", "SAME"), ends=("FROM",)))
+
+
+def told_payload(row: dict[str, Any], payload: dict[str, Any]) -> str:
+    """The newest payload that a run was the first to keep, with how it begins; a refused one is kept and not loaded."""
+    state = "refused, kept and not loaded" if row["status"] == "refused" else "the newest that this run kept"
+    begins = "".join(sign if sign.isprintable() else " " for sign in payload["head"].decode("utf-8", "replace"))
+    lines = [f"{payload['id']} ({state}), {payload['bytes']:,} bytes, fetched {moment(payload['fetched_at'])}"]
+    return "\n  ".join([*lines, f"from    {payload['url']}", f"sha256  {payload['sha256']}", f"begins  {begins}"])
 
 
 def written(value: Any) -> str:
@@ -129,8 +144,8 @@ def batch(row: dict[str, Any]) -> list[str]:
 
 
 @runs.command()
-@click.argument("first", metavar="A", type=int)
-@click.argument("second", metavar="B", type=int)
+@click.argument("first", metavar="A", type=ID)
+@click.argument("second", metavar="B", type=ID)
 @JSON
 def compare(first: int, second: int, as_json: bool) -> None:
     """Compare two runs: every count and the time they took, and what is unusual about either.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,6 @@ def write_where_none_may(dsn: str) -> None:
         (lose, "terminating connection due to administrator command"),
         (use_closed, "database connection lost: the connection is closed"),
         (take_too_long, "the database gave up on a statement: canceling statement due to statement timeout"),
-        (write_where_none_may, "the database gave up on a statement: cannot execute CREATE TABLE in a read-only transaction"),
     ],
 )
 def test_what_happens_to_a_connection_is_one_line_with_the_next_step(dsn: str, work: Callable[[str], None], told: str) -> None:
@@ -164,6 +164,29 @@ def test_what_happens_to_a_connection_is_one_line_with_the_next_step(dsn: str, w
         work(dsn)
     assert told in str(failed.value)
     assert str(failed.value).endswith("what was committed is safe, run the same command again to go on")
+    assert len(str(failed.value).splitlines()) == 1
+
+
+def write_without_the_right(dsn: str) -> None:
+    """Write as a role that may only read."""
+    with linked(dsn, "tests") as link:
+        link.conn.execute("set role pg_read_all_data")
+        link.conn.execute("delete from etl_runs")
+
+
+@pytest.mark.parametrize(
+    ("work", "told"),
+    [
+        (write_where_none_may, "this connection may only read: cannot execute CREATE TABLE in a read-only transaction"),
+        (write_without_the_right, "the role may not do this: permission denied for table etl_runs"),
+    ],
+)
+def test_a_role_that_may_not_write_is_no_matter_of_trying_again(dsn: str, work: Callable[[str], None], told: str) -> None:
+    with pytest.raises(DatabaseError) as failed:
+        work(dsn)
+    assert told in str(failed.value)
+    assert not failed.value.passing
+    assert "set DATABASE_URL to the ETL's address" in str(failed.value)
     assert len(str(failed.value).splitlines()) == 1
 
 
@@ -203,3 +226,11 @@ def test_an_error_is_told_in_one_line(text: str, line: str) -> None:
 def test_text_goes_over_as_utf8_whatever_the_address_says(dsn: str) -> None:
     with connect(f"{dsn}&client_encoding=latin1", "tests") as conn:
         assert fetch_one(conn, b"select convert_to(%s, 'UTF8') as sent", ["ö"]) == {"sent": "ö".encode()}  # type: ignore[arg-type]
+
+
+def test_a_time_is_read_whatever_the_way_the_database_writes_dates(dsn: str) -> None:
+    with connect(dsn, "tests") as conn:
+        conn.execute(f"alter database {conn.info.dbname} set datestyle = 'German, DMY'".encode())
+    with connect(dsn, "tests") as conn:
+        row = fetch_one(conn, b"select timestamptz '2026-11-21 12:00:00+00' as at, current_setting('datestyle') as style")
+    assert row == {"at": datetime(2026, 11, 21, 12, tzinfo=UTC), "style": "ISO, MDY"}

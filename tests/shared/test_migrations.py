@@ -200,7 +200,7 @@ def test_a_read_only_database_is_one_clear_line(empty_dsn: str) -> None:
             conn = link.conn
             migrate(conn)
 
-    with pytest.raises(DatabaseError, match=r"^the database gave up on a statement: cannot execute .* in a read-only transaction: "):
+    with pytest.raises(DatabaseError, match=r"^this connection may only read: cannot execute .* in a read-only transaction: "):
         attempt()
 
 

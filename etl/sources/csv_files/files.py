@@ -37,7 +37,12 @@ def find_files(patterns: Sequence[str]) -> tuple[list[str], list[tuple[str, Sour
     found: set[str] = set()
     failures: list[tuple[str, SourceError]] = []
     for pattern in patterns:
-        where = os.path.abspath(os.path.expanduser(pattern))
+        try:
+            where = os.path.abspath(os.path.expanduser(pattern))
+        except OSError:
+            told = "is relative to a working directory that is gone: start in another one, or name the file by its absolute path"
+            failures.append((pattern, SourceError(told)))
+            continue
         # A file may be named like a pattern; it must not hide what the pattern matches.
         named = [where] if os.path.lexists(where) else []
         matches = named if named and not set("*?") & set(pattern) else named + glob.glob(where, recursive=True)

@@ -1,0 +1,69 @@
+"""Standard output and standard error that never fail the work: what cannot be written is dropped, and that it was is remembered."""
+
+from __future__ import annotations
+
+import io
+import select
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+STANDARD = (1, 2)
+"""Descriptors that are there as long as the process is."""
+
+
+class Sink(io.FileIO):
+    """A descriptor whose writes never raise; `lost` is why the first of them that failed did.
+
+    With `whole`, nothing is written after a loss: better an output that ends than one with a hole.
+    """
+
+    lost: OSError | None = None
+    whole = False
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write some bytes, or drop them."""
+        if self.lost and self.whole:
+            return memoryview(data).nbytes
+        try:
+            while (written := super().write(data)) is None:
+                select.select([], [self], [])  # quirk: whoever shares the descriptor made it non-blocking
+        except OSError as error:
+            self.lost = self.lost or error
+            return memoryview(data).nbytes
+        return written
+
+
+def unfailing(stream: TextIO | None, *, whole: bool = False) -> TextIO:
+    """Give a text stream to the same descriptor that never raises; what is none of the standard streams is given back, None is nowhere.
+
+    The bytes of one write go out in one write, as before.
+    """
+    if stream is None:  # quirk: Python's value for what the caller closed
+        return io.StringIO()
+    if not isinstance(stream, io.TextIOWrapper) or type(raw(stream)) is not io.FileIO or stream.fileno() not in STANDARD:
+        return stream
+    opened = Sink(stream.fileno(), "wb", closefd=False)
+    opened.whole = whole
+    lines = stream.line_buffering or stream.write_through  # quirk: PYTHONUNBUFFERED sets the second alone
+    return io.TextIOWrapper(io.BufferedWriter(opened), encoding=stream.encoding, errors=stream.errors, line_buffering=lines)
+
+
+def lost(stream: TextIO) -> OSError | None:
+    """Why something written to an unfailing stream did not arrive, None while all of it did."""
+    stream.flush()
+    found = sink(stream)
+    return found.lost if found else None
+
+
+def sink(stream: TextIO) -> Sink | None:
+    """The descriptor under a stream where it is one of ours."""
+    found = raw(stream)
+    return found if isinstance(found, Sink) else None
+
+
+def raw(stream: TextIO) -> object:
+    """What stands at the bottom of a text stream."""
+    buffer = getattr(stream, "buffer", None)
+    return getattr(buffer, "raw", buffer)
