@@ -52,6 +52,7 @@ select
 -- name: get_run_board
 -- A run and what lies around it: the finished run of its source before it, the one that went on with its work,
 -- whether it is the newest, whether its process is gone, and the newest payload it read, with how that begins.
+-- The payload that was refused belongs to no batch; the run that kept it is written in it.
 select
     r.id, r.source, r.trigger, r.status, r.requested_at, r.started_at, r.finished_at,
     coalesce(r.duration_seconds, case when r.status = 'running' then round(extract(epoch from clock_timestamp() - r.started_at), 3) end)::float8
@@ -70,8 +71,11 @@ select
 from etl_runs r
 left join lateral (
     select coalesce(
+        case when r.status = 'refused' then (select max(k.id) from raw_payloads k where k.run_id = r.id) end,
         (select b.raw_id from etl_batches b where b.run_id = r.id order by b.seq desc limit 1),
-        (select q.raw_id from quarantined_records q where q.run_id = r.id order by q.id desc limit 1)
+        (select q.raw_id from quarantined_records q where q.run_id = r.id order by q.id desc limit 1),
+        (select max(k.id) from raw_payloads k where k.run_id = r.id),
+        (select max(k.id) from pruned_payloads k where k.run_id = r.id)
     ) as raw_id
 ) of_run on true
 left join raw_payloads p on p.source_type in ('api', 'csv', 'rss') and p.id = of_run.raw_id
@@ -125,3 +129,23 @@ union
     order by h.observed_at limit 1
 )
 order by 1
+
+-- name: list_search_hits
+-- What has a text in its symbol or name: first where one of them is the text, then where one begins with it, then by rank.
+-- Each of the three is looked for by itself and bounded, so that the best are among what is put in order however much there is.
+with hits as materialized (
+    select u.id, 3 as place from unified_data u where (E'\n' || coalesce(u.symbol, '') || E'\n' || u.name || E'\n') ilike %(q_like)s limit %(most)s
+), best as materialized (
+    (select u.id, 1 as place from unified_data u
+     where (E'\n' || coalesce(u.symbol, '') || E'\n' || u.name || E'\n') ilike %(exact_like)s limit %(few)s)
+    union all
+    (select u.id, 2 from unified_data u
+     where (E'\n' || coalesce(u.symbol, '') || E'\n' || u.name || E'\n') ilike %(begins_like)s limit %(few)s)
+    union all
+    select h.id, h.place from hits h
+)
+select u.source, u.external_id, u.kind, u.symbol, u.name, u.price_usd, (select count(*) from hits) as total
+from (select b.id, min(b.place) as place from best b group by b.id) f
+join unified_data u on u.id = f.id
+order by f.place, u.rank nulls last, u.id
+limit %(limit)s

@@ -20,3 +20,11 @@ left join pruned_payloads p on p.id = b.raw_id
 where b.run_id = %(run_id)s
 order by b.seq desc
 limit %(limit)s
+
+-- name: get_run_payload
+-- The newest payload that a run was the first to keep, and how it begins; what was refused is found by it alone.
+select p.id, p.url, p.fetched_at, encode(p.sha256, 'hex') as sha256, octet_length(p.body) as bytes, substring(p.body for %(head)s) as head
+from raw_payloads p
+where p.run_id = %(run_id)s
+order by p.id desc
+limit 1

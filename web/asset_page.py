@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, Literal
 
 from flask import Blueprint, Response
 from pydantic import Field, ValidationError
 
 from sql import queries
-from web.catalog import current
 from web.charts import Point
-from web.conditional import held
-from web.data import make_page
 from web.data_query import DataQuery
 from web.db import Connection, read, snapshot
 from web.endpoints import Query, endpoint
@@ -23,6 +18,7 @@ from web.errors import Problem, reason_of
 from web.lineage import LineageAnswer, trace
 from web.pages import HTML, TEXT, either, page
 from web.parameters import Text, is_storable
+from web.search import find_records
 from web.state import state
 
 blueprint = Blueprint("asset_page", __name__)
@@ -47,7 +43,7 @@ FOUND = 50
 class AssetQuery(Query):
     """What to show of a record."""
 
-    range: Range = Field("7d", description="how far back the chart of its prices goes")
+    range: Range | None = Field(None, description="how far back the chart of prices goes; by default 7 days, or up to the last price")
 
 
 class SearchQuery(Query):
@@ -67,11 +63,18 @@ def show_asset(query: AssetQuery, source: str, external_id: str) -> Response:
         raise Problem(404, "no source has such a record: look for it by its name")
     record, points, lineage, head = found
     facts = {"record": record, "points": points, "lineage": lineage, "head": head, "now": record["now"]}
-    return either("asset", **facts, range=query.range, ranges=RANGES)
+    return either("asset", **facts, range=query.range or fitting(record), ranges=RANGES)
+
+
+def fitting(record: Mapping[str, Any]) -> Range:
+    """The smallest range, from a week on, that holds the last price."""
+    ranges: tuple[Range, ...] = ("7d", "30d", "1y")
+    last = record["last_at"]
+    return next((name for name in ranges if last is None or last > record["now"] - RANGES[name][1]), "all")
 
 
 def read_asset(
-    conn: Connection, which: Mapping[str, str], span: Range
+    conn: Connection, which: Mapping[str, str], span: Range | None
 ) -> tuple[dict[str, Any], list[Point], LineageAnswer, str | None] | None:
     """Read a record, its prices and its lineage as of one instant; None when there is no such record."""
     with snapshot(conn):
@@ -79,7 +82,7 @@ def read_asset(
         if record is None:
             return None
         lineage = conn.execute(queries["get_lineage"], {"id": record["id"]}).fetchall()[0]
-        points = read_points(conn, which, record, span) if record["first_at"] else []
+        points = read_points(conn, which, record, span or fitting(record)) if record["first_at"] else []
     body = lineage["body"]
     head = bytes(body)[:HEAD].decode("utf-8", "replace") if body is not None else None
     return record, points, trace(lineage), head
@@ -100,13 +103,11 @@ def read_points(conn: Connection, which: Mapping[str, str], record: Mapping[str,
 @page
 @endpoint("Search records, as a page", query=SearchQuery, produces=(HTML, TEXT))
 def search_records(query: SearchQuery) -> Response:
-    """Answer with the records whose symbol, name or title has a text, found as /data finds them."""
+    """Answer with the records whose symbol, name or title has a text as /data finds them, those first that are likely meant."""
     found, fault = None, ""
     if query.q:
         try:
-            asked = DataQuery.model_validate({"q": query.q, "limit": FOUND})
-            body = make_page(current(held().watch), asked, None).rest
-            found = json.loads(b"{" + body, parse_float=Decimal)
+            found = find_records(DataQuery.model_validate({"q": query.q, "limit": FOUND}))
         except ValidationError as error:
             fault = reason_of(error.errors(include_input=False, include_url=False)[0])
     return either("search", q=query.q or "", found=found, fault=fault, shown=FOUND)

@@ -91,12 +91,12 @@ def prices(points: Sequence[Point]) -> Markup:
     ends = extremes(points)
     for kind, point, price in ends:
         drawn += Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>').format(
-            kind, across(point), up(price), f"{kind} {price:f} on {moment(point.at)}"
+            kind, across(point), up(price), f"{kind} {price:,f} on {moment(point.at)}"
         )
     drawn += beside(across(high), 24, f"max {short(high.high)}") + beside(across(low), floor + 26, f"min {short(low.low)}")
     drawn += written(LEFT, HIGH - 8, f"first {short(points[0].price)}", "start", moment(points[0].at))
     drawn += written(WIDE - RIGHT, HIGH - 8, f"last {short(points[-1].price)}", "end", moment(points[-1].at))
-    told = ", ".join(f"{kind} {price:f} on {moment(point.at)} UTC" for kind, point, price in ends)
+    told = ", ".join(f"{kind} {price:,f} on {moment(point.at)} UTC" for kind, point, price in ends)
     return framed(drawn, f"prices in USD: {told}", WIDE, HIGH, "chart")
 
 
@@ -109,7 +109,7 @@ def extremes(points: Sequence[Point]) -> tuple[tuple[str, Point, Decimal], ...]:
 
 def short(price: Decimal) -> str:
     """A price in few digits, for there is little room in a chart."""
-    return f"{price:f}" if len(f"{price:f}") <= DIGITS + 2 else f"{Decimal(f'{price:.{DIGITS}g}'):f}"
+    return f"{price:,f}" if len(f"{price:f}") <= DIGITS + 2 else f"{Decimal(f'{price:.{DIGITS}g}'):,f}"
 
 
 def beside(x: float, y: float, text: str) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import structlog
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, dict_row
 
 from shared.errors import DatabaseError, SchemaError
 from web.connection import Connection as Connection
@@ -157,3 +157,15 @@ def forget(reader: Reader) -> None:
     with suppress(psycopg.Error):
         if conn is not None:
             conn.close()
+
+
+def read_within(conn: Connection, bounded: bytes, values: Mapping[str, Any]) -> list[DictRow]:
+    """Send a statement behind another that bounds it, both in one message, and read its rows. Raises TimeoutError when it takes longer."""
+    whole = conn.transaction() if conn.info.transaction_status else nullcontext()
+    try:
+        with whole, psycopg.ClientCursor(conn, row_factory=dict_row) as cursor:
+            cursor.execute(bounded, values)
+            cursor.nextset()
+            return cursor.fetchall()
+    except psycopg.errors.QueryCanceled as slow:
+        raise TimeoutError("the statement took longer than its bounds allow") from slow

@@ -59,6 +59,18 @@ SECURITY = {
 }
 
 
+RECORDS, PRICES, RUNS, UPSTREAM = "Records", "Prices", "Runs", "Quarantine and drift"
+HEALTH, PAGES, DOCUMENT = "Health and metrics", "Pages for people", "This documentation"
+TAGS = {RECORDS: ("data", "export", "lineage"), PRICES: ("history",), RUNS: ("runs", "compare", "stats", "trigger")}
+TAGS |= {
+    UPSTREAM: ("quarantine", "drift"),
+    HEALTH: ("health", "metrics"),
+    PAGES: ("dashboard", "asset_page"),
+    DOCUMENT: ("docs", "openapi"),
+}
+"""The sections of the document, and the groups of routes in each."""
+
+
 class Fault(Answer):
     """A parameter at fault."""
 
@@ -117,6 +129,7 @@ def describe(app: Flask) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": INFO | {"version": version("kasparro-etl")},
+        "tags": [{"name": tag} for tag in TAGS],
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": shown,
@@ -149,7 +162,7 @@ def describe_models(routes: list[Route]) -> tuple[Any, dict[str, Any]]:
 def describe_route(route: Route, refs: Any, components: dict[str, Any]) -> dict[str, Any]:
     """Describe one method of one path."""
     spec = route.spec
-    told: dict[str, Any] = {"operationId": route.view.__name__, "tags": [route.rule.endpoint.split(".")[0]], "summary": spec.summary}
+    told: dict[str, Any] = {"operationId": route.view.__name__, "tags": [tag_of(route)], "summary": spec.summary}
     if doc := inspect.getdoc(route.view):
         told["description"] = doc
     parameters = [*path_parameters(route), *parameters_of(spec.query, "query", refs, components)]
@@ -163,6 +176,12 @@ def describe_route(route: Route, refs: Any, components: dict[str, Any]) -> dict[
         told["security"] = [{name: []} for name in SECURITY]
     told["responses"] = responses_of(route, refs)
     return told
+
+
+def tag_of(route: Route) -> str:
+    """The section of a route."""
+    group = route.rule.endpoint.split(".")[0]
+    return next((tag for tag, groups in TAGS.items() if group in groups), HEALTH)
 
 
 def path_parameters(route: Route) -> Iterator[dict[str, Any]]:

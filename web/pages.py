@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from flask import Blueprint, Response, g, render_template, request
+from flask import Blueprint, Response, current_app, g, render_template, request
 
 from shared.errors import DatabaseError, SchemaError
 from web import charts, wording
@@ -41,14 +41,25 @@ def paged(view: View) -> View:
 
     @wraps(view)
     def chosen(**path: Any) -> Response:
-        prefers = request.accept_mimetypes
-        other = max(prefers[HTML], prefers[TEXT] if TEXT in prefers.values() else 0)
-        show = PAGES[view.__name__] if other > prefers["application/json"] else view
+        show = PAGES[view.__name__] if prefers_page(or_text=True) else view
         response = show(**path)
         response.vary.add("Accept")
         return response
 
+    chosen.shown = prefers_page  # type: ignore[attr-defined]
     return chosen
+
+
+def prefers_page(or_text: bool = False) -> bool:
+    """Whether HTML, or text by name, is preferred to JSON."""
+    prefers = request.accept_mimetypes
+    other = max(prefers[HTML], prefers[TEXT] if or_text and TEXT in prefers.values() else 0)
+    return other > prefers["application/json"]
+
+
+def wants_page() -> bool:
+    """Whether HTML is asked for by name, and not text."""
+    return HTML in request.accept_mimetypes.values() and not wants_text()
 
 
 def page(view: View) -> View:
@@ -56,7 +67,7 @@ def page(view: View) -> View:
 
     @wraps(view)
     def shown(**path: Any) -> Response:
-        if HTML not in request.accept_mimetypes.values() or wants_text():
+        if not wants_page():
             return varied(view(**path))
         try:
             return varied(view(**path))
@@ -71,7 +82,21 @@ def page(view: View) -> View:
             response.headers["Retry-After"] = str(RETRY_AFTER)
             return response
 
+    shown.shown = wants_page  # type: ignore[attr-defined]
     return shown
+
+
+@blueprint.after_app_request
+def show_refusal(response: Response) -> Response:
+    """Show on a page what was wrong with a request for a page before its view was reached: parameters that do not fit."""
+    if response.status_code != 400 or response.mimetype != "application/problem+json":
+        return response
+    wanted = getattr(current_app.view_functions.get(request.endpoint or ""), "shown", None)
+    if wanted is None or not wanted():
+        return response
+    told = response.get_json()
+    faults = "; ".join(f"{fault['parameter']} {fault['reason']}" for fault in told.get("errors", ()))
+    return failed(400, f"not understood: {faults}" if faults else told["detail"])
 
 
 def varied(response: Response) -> Response:
@@ -117,5 +142,5 @@ def asset_path(source: str, external_id: str) -> str:
 @blueprint.app_context_processor
 def offer() -> dict[str, Any]:
     """What every template can say."""
-    words = ("span", "ago", "utc", "number", "signed", "size", "counted", "brief", "plain", "glyph", "share", "quoted")
+    words = ("span", "ago", "utc", "number", "price", "signed", "size", "counted", "brief", "plain", "glyph", "share", "quoted")
     return {name: getattr(wording, name) for name in words} | {"asset_path": asset_path, "charts": charts}

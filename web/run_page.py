@@ -49,6 +49,16 @@ class RunBoard:
         return "stalled" if self.run["stalled"] else str(self.run["status"])
 
     @property
+    def refused(self) -> int:
+        """Batches that were counted and not committed: the one that ended a refused run."""
+        return int(self.run["status"] == "refused" and self.run["batches"] == len(self.batches) + 1)
+
+    @property
+    def committed(self) -> int:
+        """Batches that were committed."""
+        return int(self.run["batches"]) - self.refused
+
+    @property
     def command(self) -> str | None:
         """What to type, when the newest run of its source did not end well."""
         if not self.run["newest"] or self.word not in ("stalled", *BROKEN):

@@ -6,6 +6,7 @@ import json
 import shlex
 import unicodedata
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 GLYPHS = {
@@ -31,20 +32,21 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def span(seconds: float | None) -> str:
-    """A length of time in one unit, or in two where one is coarse."""
+    """A length of time in one unit, or in two where one is coarse; rounded once, to the smallest unit that is shown."""
     if seconds is None:
         return "-"
-    seconds = max(seconds, 0.0)
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes, hours, days = round(seconds / 60), int(seconds // 3600), int(seconds // 86400)
-    if minutes < 100:
+    tenths = max(round(seconds, 1), 0.0)
+    if tenths < 10:
+        return f"{tenths:.1f} s"
+    if (whole := round(seconds)) < 100:
+        return f"{whole} s"
+    if (minutes := round(seconds / 60)) < 100:
         return f"{minutes} min"
-    if hours < 48:
-        return f"{hours} h {minutes % 60} min" if hours < 10 else f"{hours} h"
-    return f"{days:,} d"
+    if minutes < 600:
+        return f"{minutes // 60} h {minutes % 60} min"
+    if (hours := round(seconds / 3600)) < 48:
+        return f"{hours} h"
+    return f"{round(seconds / 86400):,} d"
 
 
 def ago(moment: datetime | None, now: datetime) -> str:
@@ -66,6 +68,11 @@ def utc(moment: datetime | None) -> str:
 def number(value: float | None) -> str:
     """A count with its thousands apart."""
     return "-" if value is None else f"{value:,.10g}" if isinstance(value, float) else f"{value:,}"
+
+
+def price(value: Decimal | int | None) -> str:
+    """A price with every digit that is stored, its thousands apart."""
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,f}"
 
 
 def signed(value: float | None, unit: str = "") -> str:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from typing import Any
 
+import psycopg
 import pytest
 from flask.testing import FlaskClient
 
@@ -66,7 +67,7 @@ def test_a_source_that_runs_again_after_a_long_time_is_still_late(client: FlaskC
     add_run(conn, "csv", ago=3 * 86400)
     add_run(conn, "csv", "running", took=5)
     hold(conn, "csv", 2, 60)
-    assert title(client).startswith("✗ csv running, late 2 d")
+    assert title(client).startswith("✗ csv running, late 3 d")
 
 
 COMMANDS = {
@@ -206,7 +207,13 @@ def count_statements(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         sent.append(query)
         return execute(self, query, *args, **options)
 
+    def noted_beside(self: Any, query: Any, *args: Any, **options: Any) -> Any:
+        sent.append(query)
+        return beside(self, query, *args, **options)
+
+    beside = psycopg.ClientCursor.execute
     monkeypatch.setattr(Ours, "execute", noted)
+    monkeypatch.setattr(psycopg.ClientCursor, "execute", noted_beside)
     return sent
 
 
