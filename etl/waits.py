@@ -7,6 +7,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import structlog
+
 from etl.lease import Run, renew_lease
 from etl.patience import Waits
 from etl.rate_limit import take_call
@@ -14,8 +16,12 @@ from etl.source import Fetch, Response
 from etl.stop import listening, wait
 from etl.work import Work
 
+log = structlog.get_logger()
+
 HEARTBEAT = 15.0
 """Seconds between two signs of life; a quarter of the lease."""
+LONG = 2.0
+"""Seconds of waiting for the rate limit that are worth a line."""
 
 
 def fetch_of(work: Work, run: Run) -> Fetch:
@@ -36,7 +42,10 @@ def waits_of(work: Work, run: Run) -> Waits:
     beat = heartbeat(work, run)
 
     def throttle() -> float:
-        return take_call(work.link.conn, work.source.name, limit) if limit else 0.0
+        seconds = take_call(work.link.conn, work.source.name, limit) if limit else 0.0
+        if seconds > LONG:
+            log.info("request delayed", source=work.source.name, reason="waiting for the rate limit", delay_seconds=round(seconds, 1))
+        return seconds
 
     def pause(seconds: float) -> None:
         until = time.monotonic() + seconds

@@ -21,13 +21,18 @@ where name in ('fsync', 'full_page_writes', 'synchronous_commit', 'data_checksum
 select clock_timestamp() as now
 
 -- name: list_missing_rights
--- Tables of the ETL that this role may not read or write.
+-- Tables that this role may not use as the ETL does: it reads and writes them all, but schema_migrations, which it reads only.
 select c.relname as name
 from pg_class c
 where c.relkind in ('r', 'p') and c.relnamespace = current_schema()::regnamespace and c.relispartition = false
-  and not (has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert') and has_table_privilege(c.oid, 'update')
-           and has_table_privilege(c.oid, 'delete'))
+  and not (has_table_privilege(c.oid, 'select')
+           and (c.relname = 'schema_migrations'
+                or (has_table_privilege(c.oid, 'insert') and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete'))))
 order by 1
+
+-- name: mark_nothing
+-- Fail as a run would where this connection may only read: the server judges the statement, though no row is meant.
+update etl_runs set error_message = null where false
 
 -- name: list_lapsed
 -- Sources whose run went away without closing: the next run takes over.

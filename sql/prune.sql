@@ -39,6 +39,10 @@ with old as (
 )
 select count(*) as payloads, coalesce(sum(gone.bytes), 0)::bigint as bytes from gone join kept using (id)
 
+-- name: has_prices
+-- Whether price history is ours: only its owner drops months.
+select pg_has_role(relowner, 'usage') as ours from pg_class where oid = 'price_history'::regclass
+
 -- name: list_old_prices
 -- Months of price history that ended so many seconds ago, oldest first, and what lies before 2009 as a whole: bytes, about how many points if
 -- Postgres has counted them, and whether we may drop them.

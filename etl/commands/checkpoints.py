@@ -37,7 +37,8 @@ def checkpoints() -> None:
 @click.option("--source", type=SOURCE, help="Only of this source.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line, the position whole.")
 def show(source: str | None, as_json: bool) -> None:
-    """Show every source's position, its records ever and its last run.
+    """Show every source's position, the records its runs have read, those read again too, and
+    its last run. Replays and backfills leave all of it as it is.
 
     \b
     Example:  kasparro-etl checkpoints show --source coingecko --json

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from shared import logs, migrations
-from shared.db import database
-from shared.errors import SettingsError
+from shared.db import Connection, Forbidden, database, one_line
+from shared.errors import SchemaError, SettingsError
 from shared.roles import Part, ensure_role
 from shared.settings import read_dsn, read_settings
 
@@ -34,8 +35,7 @@ def migrate(etl_role: Path | None, api_role: Path | None) -> None:
     given: tuple[tuple[Part, Path | None], ...] = (("etl", etl_role), ("api", api_role))
     addresses = [(part, read_address(file)) for part, file in given if file]
     with database(settings, "kasparro-etl migrate") as link:
-        applied = migrations.migrate(link.conn)
-        migrations.require_schema(link.conn)
+        applied = bring_up(link.conn)
         roles = [(part, ensure_role(link.conn, part, dsn)) for part, dsn in addresses]
     for name in applied:
         click.echo(f"applied {name}")
@@ -43,6 +43,24 @@ def migrate(etl_role: Path | None, api_role: Path | None) -> None:
         click.echo("nothing to apply: the schema is up to date")
     for part, role in roles:
         click.echo(f"role {role} may do what the {part} needs")
+
+
+def bring_up(conn: Connection) -> list[str]:
+    """Apply what is missing, and return its names. Who finds nothing to do needs no right to do it. Raises SchemaError."""
+    with suppress(SchemaError):
+        migrations.require_schema(conn)
+        return []
+    try:
+        applied = migrations.migrate(conn)
+        migrations.require_schema(conn)
+    except (SchemaError, *Forbidden) as refused:
+        forbidden = refused if isinstance(refused, Forbidden) else refused.__cause__
+        if not isinstance(forbidden, Forbidden):
+            raise
+        reason = one_line(forbidden)
+        step = "run it as the owner of the tables, or in an empty database as a role that may create tables"
+        raise SchemaError(f"{conn.info.user} may not change the schema: {reason}: {step}") from refused
+    return applied
 
 
 def read_address(file: Path) -> str:

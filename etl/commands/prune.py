@@ -13,6 +13,9 @@ from etl.prune import Month, Pruned, drop_prices, list_old_prices, list_prunable
 from etl.prune import prune as prune_source
 from etl.report import one_object, say
 from etl.stop import on_signals
+from shared.db import Connection, fetch_one
+from shared.errors import SettingsError
+from sql import queries
 
 MEGABYTE = 1_000_000
 
@@ -39,6 +42,8 @@ def prune(raw: float | None, prices: float | None, dry_run: bool, yes: bool, as_
         raise click.UsageError("nobody is there to ask: pass --yes, or --dry-run")
     payloads, months = list[Pruned](), list[Month]()
     with on_signals() as stop, session() as (_, link):
+        if prices is not None and not dry_run:
+            require_owner(link.conn)
         if raw is not None:
             found = list_prunable(link.conn, raw)
             payloads = found if dry_run else [whole(one.source, list(prune_source(link.conn, one.source, raw, stop))) for one in found]
@@ -59,6 +64,13 @@ def prune(raw: float | None, prices: float | None, dry_run: bool, yes: bool, as_
         say(one_object({"type": "summary", "exit_code": 0, "dry_run": dry_run, **total, "bytes": size}))
     elif not payloads and not months:
         click.echo("nothing is that old", err=True)
+
+
+def require_owner(conn: Connection) -> None:
+    """Check, before anything goes, that price history is ours to drop. Raises SettingsError."""
+    if not (fetch_one(conn, queries["has_prices"]) or {}).get("ours"):
+        step = "set it to the address that `kasparro-etl migrate` gets, or pass --dry-run"
+        raise SettingsError([f"DATABASE_URL: only the owner of the tables drops price history, {conn.info.user} is not: {step}"])
 
 
 def question(months: list[Month]) -> str:

@@ -68,6 +68,8 @@ def run(
     """
     spare_the_collector()
     settings = read_settings()
+    if quiet and settings.log_level == "INFO":
+        settings = settings.model_copy(update={"log_level": "WARNING"})
     configure(settings)
     with pinged(settings, wanted=not told["dry_run"]) as ping, on_signals(deadline=deadline) as stop, session(settings) as (_, link):
         options = Options(**{**told, "batch_size": told["batch_size"] or settings.etl_batch_size})

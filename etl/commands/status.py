@@ -25,7 +25,7 @@ HEAD = ("SOURCE", "STATE", "LAST SUCCESS (UTC)", "LAG", "ROWS", "QUARANTINED", "
 def status(ctx: click.Context, /, source: str | None, as_json: bool) -> None:
     """Show how every source stands. Exits 3 when one is late or broken, so it can serve as a probe.
 
-    A source is late when its last success is more than two intervals (ETL_INTERVAL_MINUTES) ago.
+    ROWS are those that /data serves. A source is late when its last success is more than two intervals (ETL_INTERVAL_MINUTES) ago.
 
     \b
     Examples:
@@ -34,7 +34,9 @@ def status(ctx: click.Context, /, source: str | None, as_json: bool) -> None:
     """
     with session() as (settings, link):
         wanted = {"sources": [source] if source else list(SOURCES)}
-        rows = [told(row, settings) for row in link.conn.execute(queries["list_source_status"], wanted).fetchall()]
+        served = {row["source"]: row["records"] for row in link.conn.execute(queries["list_served"]).fetchall()}
+        found = link.conn.execute(queries["list_source_status"], wanted).fetchall()
+        rows = [told(row | {"rows_total": served.get(row["source"], 0)}, settings) for row in found]
     if as_json:
         for row in rows:
             click.echo(one_object(row))

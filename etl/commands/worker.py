@@ -18,6 +18,7 @@ from etl.worker import attend, drain
 from shared.db import Link
 from shared.logs import redactor, wants_console
 from shared.settings import Settings
+from sql import queries
 
 log = structlog.get_logger()
 
@@ -36,6 +37,7 @@ def worker(ctx: click.Context, /, once: bool) -> None:
     spare_the_collector()
     outcomes = list[Outcome]()
     with on_signals() as stop, session() as (settings, link):
+        link.conn.execute(queries["mark_nothing"])  # an address that only reads would find nothing to do, for ever
         works, hide = works_of(settings, link, stop), redactor(settings)
         if not once:
             log.info("worker started", sources=list(works))

@@ -74,12 +74,12 @@ def role(settings: Settings, conn: Connection) -> Iterator[Finding]:
     missing = [one["name"] for one in conn.execute(queries["list_missing_rights"]).fetchall()]
     assert row
     if missing:
-        step = f"grant select, insert, update, delete on all tables in schema public to {row['role']}"
+        step = "run `kasparro-etl migrate --etl-role FILE` as the owner, with this address in the file"
         yield Finding("✘", "role", f"{row['role']} may not use {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}", step)
     elif row["is_superuser"] and settings.database_url:
         yield Finding("!", "role", f"{row['role']} is a superuser", "make a role of its own that owns the database")
     else:
-        yield Finding("✔", "role", f"{row['role']} may read and write every table")
+        yield Finding("✔", "role", f"{row['role']} may do what the ETL needs")
 
 
 def server_settings(conn: Connection) -> dict[str, str]:
@@ -100,7 +100,7 @@ def timeouts(conn: Connection) -> Iterator[Finding]:
             step = f"alter role … set {name} = '{least // 1000}s', or 0"
             found.append(Finding("!", "timeouts", f"{name} is {int(told[name]) / 1000:g} s, which can cut a run short", step))
     if told.get("default_transaction_read_only") == "on":
-        found.append(Finding("✘", "timeouts", "transactions are read-only", "alter role … set default_transaction_read_only = off"))
+        found.append(Finding("✘", "timeouts", "transactions are read-only", "set DATABASE_URL to the ETL's address, not the API's"))
     yield from found
     if not found:
         yield Finding("✔", "timeouts", "batches bound themselves: a lock 10 s, a statement 60 s, a silence 30 s")

@@ -31,6 +31,14 @@ def test_positions_are_shown_also_of_a_run_that_was_interrupted(etl: Any, world:
     assert etl("checkpoints", "show", "--source", "rss", "--json").objects == []
 
 
+def test_a_replay_leaves_the_last_run_and_the_records_as_they_are(etl: Any, world: dict[str, str]) -> None:
+    etl("run", "--source", "csv", **world)
+    before = etl("checkpoints", "show", "--json").objects
+    assert etl("replay", "--source", "csv", **world).code == 0
+    assert etl("checkpoints", "show", "--json").objects == before
+    assert [(row["run_id"], row["records_total"]) for row in before] == [(1, 30)]
+
+
 def test_after_a_reset_everything_is_read_again_and_nothing_is_doubled(etl: Any, world: dict[str, str], conn: Connection) -> None:
     etl("run", "--source", "csv", **world)
     assert etl("run", "--source", "csv", "--json", **world).objects[-1]["runs"][0]["records_extracted"] == 0

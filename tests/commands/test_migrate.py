@@ -76,6 +76,59 @@ def test_a_run_and_its_worker_need_no_more_than_the_role_of_the_etl(etl: Any, ro
         assert done.code == 0, done.err
 
 
+def test_doctor_is_content_with_the_roles_rights_and_names_the_command_that_gives_them(
+    etl: Any, roles: Any, conn: Connection, offline: dict[str, str], tmp_path: Path
+) -> None:
+    told = roles()
+    assert etl("migrate", "--etl-role", "etl", "--api-role", "api").code == 0
+
+    def doctor() -> dict[str, Any]:
+        done = etl("doctor", "--offline", "--json", **offline | {"DATABASE_URL": told["etl"]})
+        return next(row for row in done.objects if row.get("name") == "role")
+
+    assert doctor()["state"] == "ok", doctor()
+    with psycopg.connect(told["etl"]) as loader:
+        name = psycopg.sql.Identifier(loader.info.user)
+    conn.execute(psycopg.sql.SQL("revoke insert on etl_runs from {}").format(name).as_bytes(conn))
+    closed = doctor()
+    assert (closed["state"], "etl_runs" in closed["finding"], "schema_migrations" in closed["finding"]) == ("failure", True, False)
+    assert "kasparro-etl migrate --etl-role" in closed["fix"]
+
+
+def test_an_address_that_only_reads_is_named_as_the_wrong_one_by_run_and_worker(etl: Any, roles: Any, offline: dict[str, str]) -> None:
+    told = roles()
+    assert etl("migrate", "--api-role", "api").code == 0
+    for command in (("run", "--source", "rss"), ("worker", "--once"), ("worker",)):
+        done = etl(*command, **offline | {"DATABASE_URL": told["api"]})
+        assert (done.code, "may only read" in done.err, "run the same command again" in done.err) == (4, True, False), done.err
+        assert "set DATABASE_URL to the ETL's address" in done.err
+        assert len(done.err.splitlines()) == 1
+
+
+def test_who_may_not_change_the_schema_has_nothing_to_do_or_is_sent_to_the_owner(etl: Any, roles: Any, conn: Connection) -> None:
+    told = roles()
+    assert etl("migrate", "--etl-role", "etl", "--api-role", "api").code == 0
+    for part in ("etl", "api"):
+        done = etl("migrate", DATABASE_URL=told[part])
+        assert (done.code, done.out) == (0, "nothing to apply: the schema is up to date\n"), done.err
+    conn.execute("delete from schema_migrations where name = (select max(name) from schema_migrations)")
+    for part in ("etl", "api"):
+        done = etl("migrate", DATABASE_URL=told[part])
+        assert (done.code, done.out, "as the owner of the tables" in done.err) == (4, "", True), done.err
+        assert len(done.err.splitlines()) == 1
+
+
+def test_only_the_owner_prunes_price_history_and_another_is_told_before_it_is_asked(etl: Any, roles: Any, conn: Connection) -> None:
+    told = roles()
+    assert etl("migrate", "--etl-role", "etl").code == 0
+    conn.execute("insert into price_history (source, external_id, observed_at, price_usd, run_id) values ('csv', 'a', '2001-01-01', 1, 1)")
+    old = ("prune", "--price-history-older-than", "60d")
+    assert etl(*old, "--dry-run", DATABASE_URL=told["etl"]).code == 0
+    done = etl(*old, "--yes", DATABASE_URL=told["etl"])
+    assert (done.code, "only the owner of the tables drops" in done.err, done.out) == (2, True, ""), done.err
+    assert conn.execute("select count(*) as n from price_history").fetchone() == {"n": 1}
+
+
 def test_tables_of_later_migrations_are_open_to_the_roles(etl: Any, roles: Any, conn: Connection) -> None:
     told = roles()
     assert etl("migrate", "--etl-role", "etl", "--api-role", "api").code == 0

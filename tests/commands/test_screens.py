@@ -67,6 +67,9 @@ select s, '{"cursor": {"files": {"/srv/prices/2026/november/assets-of-today.csv"
     'etl-7d9c5b6f4d-x2vqk.prices.svc pid 12345', clock_timestamp() + interval '1 minute'
 from unnest(array['coinpaprika', 'coingecko', 'csv', 'rss']) s;
 
+insert into data_counts (source, source_type, kind, category, status, records)
+select s, 'api', 'asset', 'coin', 'active', 381481203 from unnest(array['coinpaprika', 'coingecko', 'csv', 'rss']) s;
+
 insert into quarantined_records (source, run_id, raw_id, raw_position, record, fingerprint, errors, external_id, attempts)
 values ('coinpaprika', 1234, 123456, 4999, '{"id": "x"}', 'x',
     '[{"field": "quotes.USD.price", "reason": "expected a number in US dollars, not negative, such as 1234.56"}]',
@@ -95,7 +98,7 @@ def years(conn: Connection) -> None:
         (["runs", "show", "1234"], ["12345630", "4995001-5000000", "5,000", "#L4995001-5000000"]),
         (["runs", "compare", "1233", "1234"], ["12,345,678", "RUN 1233"]),
         (["status"], ["coinpaprika", "381,481,203", "etl-7d9c5b6f"]),
-        (["checkpoints", "show"], ["123,456,789", "1234", "etl-7d9c5b6f", "2 files: /srv"]),
+        (["checkpoints", "show"], ["3,802,468,824", "1234", "etl-7d9c5b6f", "2 files: /srv"]),
         (["quarantine", "list"], ["coinpaprika", "wrapped-staked-usdt", "123", "quotes.USD.price: exp"]),
         (["sources"], ["coinpaprika", "https://api.coingecko.com/api/v3/coins/markets"]),
         (["help", "exit-codes"], ["run again to go on"]),

@@ -72,9 +72,13 @@ def test_a_running_source_shows_who_holds_it_and_a_dead_one_is_stalled(etl: Any,
     assert (etl("status").code, states(etl("status", "--json"))["rss"]) == (3, "stalled")
 
 
-def test_rows_quarantine_and_drift_are_counted(etl: Any, conn: Connection) -> None:
+def test_rows_are_those_that_are_served_and_quarantine_and_drift_are_counted(etl: Any, conn: Connection) -> None:
     held = begin_run(conn, "csv", "cli")
-    conn.execute("update etl_runs set records_inserted = 1234, records_extracted = 1234")
+    conn.execute("update etl_runs set records_inserted = 3450, records_extracted = 3450")
+    conn.execute(
+        """insert into unified_data (source, source_type, external_id, kind, name, category, raw_id, raw_position, run_id)
+           select 'csv', 'csv', n::text, 'asset', 'A', 'x', 1, n, 1 from generate_series(1, 1234) n"""
+    )
     conn.execute("insert into schema_drift (source, field, change, run_id) values ('csv', 'price', 'missing', 1)")
     finish_run(conn, held, "success")
     row = next(row for row in etl("status", "--json").objects if row["source"] == "csv")
