@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import select
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def unfailing(stream: TextIO | None, *, whole: bool = False) -> TextIO:
         return io.StringIO()
     if not isinstance(stream, io.TextIOWrapper) or type(raw(stream)) is not io.FileIO or stream.fileno() not in STANDARD:
         return stream
+    with suppress(OSError):
+        stream.flush()  # what was written before comes before
     opened = Sink(stream.fileno(), "wb", closefd=False)
     opened.whole = whole
     lines = stream.line_buffering or stream.write_through  # quirk: PYTHONUNBUFFERED sets the second alone

@@ -89,7 +89,7 @@ def test_a_workflow_runs_what_there_is(file: Path) -> None:
 def test_help_lists_every_target_a_person_types() -> None:
     phony = re.search(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony
-    told = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    told = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert {line.split()[0] for line in told.splitlines()} == set(phony[1].split()) - {"ready"}
 
 
