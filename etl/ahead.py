@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -15,9 +16,8 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
     The first is made in the caller's thread: nothing could be done beside it.
     """
     with ThreadPoolExecutor(1) as thread:
-        ended = object()
-        item: T | object = next(items, ended)
-        while item is not ended:
-            following = thread.submit(next, items, ended)
-            yield item  # type: ignore[misc]
-            item = following.result()
+        made = list(islice(items, 1))
+        while made:
+            following = thread.submit(lambda: list(islice(items, 1)))
+            yield made[0]
+            made = following.result()

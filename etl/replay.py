@@ -52,6 +52,13 @@ def read_stored(conn: Connection, source: Source, stored: Stored) -> Payload | N
     return Payload(bytes(row["body"]), row["url"], {}, row["fetched_at"], row["meta"], **told)
 
 
+@driver_errors_named()
+def count_pruned(conn: Connection, source: Source) -> int:
+    """Count the payloads of a source that were loaded once and are no longer kept."""
+    row = fetch_one(conn, queries["count_pruned"], {"source": source.name})
+    return int(row["pruned"]) if row else 0
+
+
 def replayed(source: Source, link: Link, wanted: Selection) -> Source:
     """The source that reads what was stored. Nothing of it counts as upstream's present list, and drift has seen it before.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from etl.drift.aliases import aliased
 from etl.load import REFUSALS, staged
-from etl.replay import Selection, list_stored, read_stored
+from etl.replay import Selection, count_pruned, list_stored, read_stored
 from etl.source import Payload, Row, Source
 from etl.stop import Stop, check
 from etl.validate import validate
@@ -82,7 +82,7 @@ def verify(conn: Connection, source: Source, wanted: Selection, stop: Stop) -> V
     with one_moment(conn):
         conn.execute(queries["bound_scratch"])
         chosen = [stored for stored in list_stored(conn, source, wanted) if stored.loaded and not stored.aside]
-        pruned = (fetch_one(conn, queries["count_pruned"], {"source": source.name}) or {"pruned": 0})["pruned"]
+        pruned = count_pruned(conn, source)
         for name in ("create_served", "create_served_prices", "create_scratch", "create_scratch_prices"):
             conn.execute(queries[name])
         row = fetch_one(conn, queries["has_scratch"])

@@ -13,7 +13,7 @@ from etl.commands.number import ID
 from etl.commands.run import carry_out, named_sources, spare_the_collector
 from etl.commands.session import session
 from etl.progress import Mode, wants_bar
-from etl.replay import Selection, list_stored, replayed
+from etl.replay import Selection, count_pruned, list_stored, replayed
 from etl.report import one_object, say
 from etl.sources import SOURCES
 from etl.stop import Stop, check, on_signals
@@ -57,7 +57,7 @@ def replay(
     spare_the_collector()
     wanted = Selection(told["run_id"], told["since"] and told["since"].replace(tzinfo=UTC))
     with on_signals(deadline=deadline) as stop, session() as (settings, link):
-        names = chosen(link, names, wanted)
+        names = chosen(link, names, wanted, pruned=compare and wanted.whole)
         if compare:
             code = compare_all(link, names, wanted, stop, as_json=as_json)
         else:
@@ -67,11 +67,11 @@ def replay(
     ctx.exit(code)
 
 
-def chosen(link: Link, names: list[str], wanted: Selection) -> list[str]:
-    """The sources of which something is stored. Raises UsageError when there is no such run, or nothing at all fits."""
+def chosen(link: Link, names: list[str], wanted: Selection, *, pruned: bool) -> list[str]:
+    """The sources of which something is stored, or was and is `pruned`. Raises UsageError when there is no such run, or nothing fits."""
     if wanted.run_id is not None and not fetch_one(link.conn, queries["get_run"], {"run_id": wanted.run_id}):
         raise click.UsageError(f"there is no run {wanted.run_id}: see kasparro-etl runs list")
-    found = [name for name in names if list_stored(link.conn, SOURCES[name], wanted)]
+    found = [name for name in names if list_stored(link.conn, SOURCES[name], wanted) or (pruned and count_pruned(link.conn, SOURCES[name]))]
     if not found:
         raise click.UsageError(NOTHING)
     return found

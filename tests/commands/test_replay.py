@@ -278,6 +278,17 @@ def test_what_was_pruned_makes_a_verification_partial_and_says_so(etl: Any, worl
     assert "rows not verified" in etl("replay", "--verify", **world).out
 
 
+def test_a_verification_of_which_every_payload_was_pruned_says_so(etl: Any, world: Any, conn: Connection) -> None:
+    etl("run", "--source", "csv", **world)
+    conn.execute("update raw_payloads set fetched_at = fetched_at - interval '100 days'")
+    conn.execute("update etl_batches set committed_at = committed_at - interval '100 days'")
+    assert etl("prune", "--raw-older-than", "90d", **world).code == 0
+    done = etl("replay", "--verify", "--json", **world)
+    (told,) = done.objects[-1]["sources"]
+    assert (done.code, told["source"], told["pruned"], told["compared"], told["unverified"]) == (0, "csv", 1, 0, 30)
+    assert etl("replay", **world).code == 2
+
+
 def test_rows_of_a_pruned_payload_are_vouched_for_by_no_other(etl: Any, world: Any, conn: Connection, upstream: Any) -> None:
     days = ["2026-01-03T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-04T00:00:00Z"]
     for number, (a, b) in enumerate([(days[1], days[1]), (days[0], days[1]), (days[1], days[2])]):

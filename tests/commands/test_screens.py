@@ -75,6 +75,10 @@ values ('coinpaprika', 1234, 123456, 4999, '{"id": "x"}', 'x',
     '[{"field": "quotes.USD.price", "reason": "expected a number in US dollars, not negative, such as 1234.56"}]',
     'wrapped-staked-usdt-of-another-chain', 123);
 
+insert into schema_drift (source, field, change, suggested_field, confidence, sample, last_seen_at, run_id)
+values ('coinpaprika', 'quotes.USD.percent_from_price_ath', 'renamed', 'quotes.USD.percent_from_the_highest_price', 0.93,
+    '-12.34, -56.78, -99.99 of a thousand records and more', '2026-11-21 14:37:50+00', 1234);
+
 insert into etl_batches (source, seq, run_id, epoch, raw_id, first_position, next_position, inserted, updated, unchanged, quarantined)
 select 'csv', 12345600 + n, 1234, 1, 123456789, 4995000, 5000000, 5000, 0, 0, 0 from generate_series(1, 30) n;
 
@@ -100,6 +104,8 @@ def years(conn: Connection) -> None:
         (["status"], ["coinpaprika", "381,481,203", "etl-7d9c5b6f"]),
         (["checkpoints", "show"], ["3,802,468,824", "1234", "etl-7d9c5b6f", "2 files: /srv"]),
         (["quarantine", "list"], ["coinpaprika", "wrapped-staked-usdt", "123", "quotes.USD.price: exp"]),
+        (["drift", "list"], ["coinpaprika", "quotes.USD.percent_from_price_ath", "renamed", "2026-11-21 14:37"]),
+        (["backfill", "--plan", "--source", "coingecko", "--assets", "a,b", "--from", "2026-01-01", "--to", "2026-03-01"], ["coingecko"]),
         (["sources"], ["coinpaprika", "https://api.coingecko.com/api/v3/coins/markets"]),
         (["help", "exit-codes"], ["run again to go on"]),
         (["doctor", "--offline"], ["✔ schema"]),
