@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from etl.indexes import make_read_indexes
+from etl.stop import Stop
 from shared.db import connect
 
 CHUNK = 100_000
@@ -43,4 +45,5 @@ def fill(dsn: str, rows: int, runs: int, first: int = 0) -> None:
         conn.execute(RUNS.format(first=1, last=runs).encode())
         conn.commit()
         conn.autocommit = True
+        make_read_indexes(conn, Stop())
         conn.execute("vacuum (analyze)")

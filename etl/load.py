@@ -75,7 +75,7 @@ def rehearse(conn: Connection, source: Source, run: Run, batch: Batch) -> tuple[
 def commit(conn: Connection, source: Source, run: Run, batch: Batch) -> tuple[Run, Counts]:
     """The one transaction. The fence comes first and holds its row to the end, so no takeover fits in between."""
     with conn.transaction():
-        conn.execute(queries["bound_batch"])
+        conn.execute(queries["bound_load"])
         seq = advance(conn, run, batch)
         raw_id = store_payload(conn, source, run, batch)
         inserted, updated = write_rows(conn, source, run, batch, raw_id)

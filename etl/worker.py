@@ -9,6 +9,7 @@ import structlog
 
 from etl.errors import Locked
 from etl.execute import run
+from etl.indexes import make_read_indexes
 from etl.lease import ATTEMPTS, backend
 from etl.stop import Stop, listening, wait
 from etl.work import Outcome, Work
@@ -37,6 +38,7 @@ def drain(link: Link, stop: Stop, works: Mapping[str, Work]) -> Iterator[Outcome
             names.remove(outcome.source)
         else:
             yield outcome
+            make_read_indexes(link.conn, stop)
 
 
 def attend(link: Link, stop: Stop, works: Mapping[str, Work]) -> Iterator[Outcome]:

@@ -8,3 +8,9 @@ select pg_backend_pid() as pid
 -- Bounds for one transaction: a lock, a statement or a silence of ours that takes longer ends it.
 select set_config('lock_timeout', '10s', true), set_config('statement_timeout', '60s', true),
        set_config('idle_in_transaction_session_timeout', '30s', true)
+
+-- name: bound_load
+-- The same for a batch of a run, whose commit does not wait for the disk: what a crash of the server may take is the last of a run's
+-- batches, its records with its checkpoint, and they are loaded again. The commit that ends the run waits for all before it.
+select set_config('lock_timeout', '10s', true), set_config('statement_timeout', '60s', true),
+       set_config('idle_in_transaction_session_timeout', '30s', true), set_config('synchronous_commit', 'off', true)

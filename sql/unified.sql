@@ -74,3 +74,7 @@ with newest as (
     returning xmax = 0 as inserted
 )
 select count(*) filter (where inserted) as inserted, count(*) filter (where not inserted) as updated from written
+
+-- name: make_read_index
+-- Make the next index that reads need and that is missing; its name, null when there is nothing to do.
+select make_read_index() as name

@@ -21,6 +21,8 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
+from etl.indexes import make_read_indexes
+from etl.stop import Stop
 from shared import embedded
 from shared.db import Connection, connect
 from shared.migrations import migrate
@@ -29,6 +31,8 @@ from shared.settings import Settings, read_settings
 PAYLOADS = Path(__file__).parent / "payloads"
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "64MB", "max_connections": "60"}
 FORGOTTEN = [name.upper() for name in Settings.model_fields]
+RECORD = """insert into unified_data (source, source_type, external_id, kind, name, category, raw_id, raw_position, run_id)
+            values ('csv', 'csv', 'first', 'asset', 'First', 'other', 1, 1, 1)"""
 numbers = itertools.count()
 
 
@@ -71,12 +75,15 @@ def embedded_home() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def template(server: str) -> Iterator[str]:
-    """The name of a migrated database to copy."""
+    """The name of a migrated database to copy, with the indexes that the first command makes: else the first of every test would."""
     name = f"kasparro_test_{os.getpid()}"
     with connect(server, "tests") as conn:
         conn.execute(f"create database {name}".encode())
     with connect(named(server, name), "tests") as conn:
         migrate(conn)
+        conn.execute(RECORD)
+        make_read_indexes(conn, Stop())
+        conn.execute("truncate unified_data, data_counts, data_versions restart identity")
     yield name
     with connect(server, "tests") as conn:
         for row in conn.execute("select datname from pg_database where datname like %s", [f"{name}%"]).fetchall():

@@ -12,7 +12,7 @@ from shared.db import Connection
 from sql import queries, read_migrations
 
 VERBS = """list get count find has begin finish abandon acquire advance hold renew release ensure store stage insert upsert quarantine
-take create enqueue listen lock bound retake resolve forget mark end"""
+take create enqueue listen lock bound retake resolve make forget mark end"""
 FRAGMENT = "part_"
 """So begin the names of fragments: web/queries.py puts statements together from them, which tests/web/test_data_plans.py plans."""
 STATEMENTS = [name for name in queries if not name.startswith(FRAGMENT)]

@@ -16,6 +16,7 @@ from etl.commands.duration import DURATION
 from etl.commands.session import session
 from etl.errors import Locked
 from etl.execute import run as run_source
+from etl.indexes import make_read_indexes
 from etl.ping import pinged
 from etl.progress import Mode, progress, wants_bar
 from etl.sources import SOURCES
@@ -75,6 +76,8 @@ def run(
         options = Options(**{**told, "batch_size": told["batch_size"] or settings.etl_batch_size})
         works = [Work(link, SOURCES[name], settings, options, stop, lambda _: None, redactor(settings), Chaos()) for name in names]
         ping.code = carry_out(works, if_locked, as_json=as_json, quiet=quiet, draw=wants_bar(mode) and not (as_json or quiet))
+        if not options.dry_run:
+            make_read_indexes(link.conn, stop)
     ctx.exit(ping.code)
 
 
