@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, StringConstraints
 
 from etl.errors import SourceError
 from etl.source import Payload
@@ -27,6 +27,7 @@ def read_digits(text: str) -> Decimal:
 decoder = json.JSONDecoder(parse_float=read_digits, parse_int=read_digits, parse_constant=read_digits)
 MOST_VALUES = 1_000_000
 """Twice the fields of all the coins there are; nine megabytes of empty objects would take a quarter of a gigabyte."""
+EXACT, LEAST = Context(prec=110), Decimal("1e-60")
 NUMERIC = re.compile(r"\s*[+-]?[0-9.]+\s*")
 
 
@@ -73,16 +74,17 @@ def read_number(value: Any) -> Decimal | None:
         raise ValueError("expected a number")
     if not value.is_finite():
         raise ValueError("expected a finite number")
-    if value and (value.adjusted() > 40 or int(value.as_tuple().exponent) < -60):
+    if value and (value.adjusted() > 40 or EXACT.quantize(value, LEAST) != value):
         raise ValueError("expected a number below 1e40 with at most 60 decimals")
     return value
 
 
-def read_positive(value: Decimal | None) -> Decimal | None:
-    """Refuse what is below zero. Raises ValueError."""
-    if value is not None and value < 0:
+def read_positive(value: Any) -> Decimal | None:
+    """Accept a number that is not below zero, or null. Raises ValueError."""
+    number = read_number(value)
+    if number is not None and number < 0:
         raise ValueError("expected a number that is not negative")
-    return value
+    return number
 
 
 def read_rank(value: Any) -> int | None:
@@ -121,9 +123,9 @@ def read_year(value: datetime | None) -> datetime | None:
     return value
 
 
-Amount = Annotated[Decimal | None, BeforeValidator(read_number)]
-NonNegative = Annotated[Decimal | None, AfterValidator(read_positive), BeforeValidator(read_number)]
-Rank = Annotated[int | None, BeforeValidator(read_rank)]
+Amount = Annotated[Decimal | None, PlainValidator(read_number)]
+NonNegative = Annotated[Decimal | None, PlainValidator(read_positive)]
+Rank = Annotated[int | None, PlainValidator(read_rank)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500), BeforeValidator(read_text)]
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200), BeforeValidator(read_text)]
 Stamp = Annotated[datetime | None, AfterValidator(read_year), BeforeValidator(read_stamp), Field()]
