@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from statistics import correlation, median, quantiles
-
-from rapidfuzz.distance import JaroWinkler
-from rapidfuzz.fuzz import token_sort_ratio
 
 from etl.drift.profile import Field
 
@@ -78,8 +76,8 @@ def compare_names(old: str, new: str) -> float:
     bare_left, bare_right = [[word for word in words if word not in FILLER] or words for words in (left, right)]
     if sorted(bare_left) == sorted(bare_right):
         return 1.0 if sorted(left) == sorted(right) else 0.97
-    alike = token_sort_ratio(" ".join(bare_left), " ".join(bare_right)) / 100
-    joined = JaroWinkler.similarity("".join(bare_left), "".join(bare_right))
+    alike: float = import_module("rapidfuzz.fuzz").token_sort_ratio(" ".join(bare_left), " ".join(bare_right)) / 100
+    joined = likeness("".join(bare_left), "".join(bare_right))
     score = max(alike, joined - 0.1, 0.8 if abbreviates("".join(bare_left), "".join(bare_right)) else 0.0)
     between = set(bare_left) ^ set(bare_right)
     if between & QUALIFIERS and not all(any(is_typo(word, other) for other in between - {word}) for word in between & QUALIFIERS):
@@ -98,7 +96,13 @@ def is_another(old: str, new: str) -> bool:
 
 def is_typo(word: str, other: str) -> bool:
     """Whether a word is another one, cut or mistyped."""
-    return other not in QUALIFIERS and len(other) > 1 and (abbreviates(word, other) or JaroWinkler.similarity(word, other) >= 0.88)
+    return other not in QUALIFIERS and len(other) > 1 and (abbreviates(word, other) or likeness(word, other) >= 0.88)
+
+
+def likeness(one: str, other: str) -> float:
+    """How alike two words are, by Jaro and Winkler. The library is imported with the first pair: most runs see no new name."""
+    found: float = import_module("rapidfuzz.distance").JaroWinkler.similarity(one, other)
+    return found
 
 
 def abbreviates(one: str, other: str) -> bool:
