@@ -20,7 +20,7 @@ from benchmarks.results import seconds, table
 from benchmarks.servers import Server, gunicorn, memory
 from benchmarks.targets import Target, at_least, at_most
 from shared.embedded_host import list_folders
-from web.queries import COLUMNS
+from web.statements import COLUMNS
 
 PIECE = 1 << 18
 SELECTED = f"select {', '.join(COLUMNS)} from unified_data"

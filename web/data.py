@@ -20,7 +20,8 @@ from web.data_query import DataQuery, Filters, refused
 from web.endpoints import Answer, endpoint
 from web.errors import RETRY_AFTER, Problem
 from web.parameters import Number
-from web.queries import COLUMNS, COUNTED, FILTERS, MOST, Selection, Window, count_page, get_record, list_page
+from web.queries import count_page, get_record, list_page
+from web.statements import COLUMNS, COUNTED, FILTERS, MOST, Selection, Window
 
 blueprint = Blueprint("data", __name__)
 

@@ -11,7 +11,7 @@ from shared.model import SourceType
 from web.endpoints import Query
 from web.errors import Problem
 from web.parameters import Amount, Text, Time, Whole
-from web.queries import COLUMNS
+from web.statements import COLUMNS
 
 Key = Literal["id", "updated_at", "price_usd", "market_cap_usd", "rank", "name"]
 Down = Literal["-id", "-updated_at", "-price_usd", "-market_cap_usd", "-rank", "-name"]

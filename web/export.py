@@ -16,7 +16,8 @@ from web.data import select
 from web.data_query import Filters
 from web.endpoints import endpoint
 from web.errors import Problem
-from web.queries import COLUMNS, Selection, export
+from web.queries import export
+from web.statements import COLUMNS, Selection
 
 blueprint = Blueprint("export", __name__)
 TYPES = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}

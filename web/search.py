@@ -15,7 +15,8 @@ from web.connection import Connection
 from web.data_query import DataQuery
 from web.db import read, read_within
 from web.errors import RETRY_AFTER, Problem
-from web.queries import COLUMNS, MOST, Selection, Window, bind, list_page, literal
+from web.queries import list_page
+from web.statements import COLUMNS, MOST, Selection, Window, bind, literal
 
 PATIENCE = 600
 """Milliseconds after which a better order is given up."""

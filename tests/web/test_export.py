@@ -15,7 +15,8 @@ from shared.db import Connection
 from shared.errors import DatabaseError
 from web import export as route
 from web.db import open_reader
-from web.queries import COLUMNS, Selection, export
+from web.queries import export
+from web.statements import COLUMNS, Selection
 
 MANY = """
 insert into unified_data (source, source_type, external_id, kind, name, category, price_usd, raw_id, raw_position, run_id)

@@ -15,7 +15,7 @@ from tests.web.test_data_plans import KEYS, MANY, SOURCES, VALUES, explain, node
 from web import queries
 from web.cursor import Place
 from web.db import forget
-from web.queries import FILTERS, Selection, Window, bind, compose_page
+from web.statements import FILTERS, Selection, Window, bind, compose_page
 
 LATE = datetime(2026, 1, 1, 5, tzinfo=UTC)
 """18,000 of the 30,000 records were changed before it, and they have the lower ids."""
