@@ -26,6 +26,7 @@ DOORS = {
         "web/enqueue.py",
         "web/connection.py",
         "web/queries.py",
+        "web/statements.py",
     ),
     "requests": ("etl/fetch.py", "etl/exchange.py", "etl/connection.py", "etl/unanswered.py"),
     "urllib3": ("etl/exchange.py", "etl/connection.py", "etl/unanswered.py", "etl/body.py"),

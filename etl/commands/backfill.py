@@ -20,6 +20,7 @@ from etl.backfill.work import FileJob, RangeJob, Work
 from etl.commands.run import exit_code, spare_the_collector, tell, told_of
 from etl.commands.session import session
 from etl.errors import SourceError
+from etl.indexes import make_read_indexes
 from etl.progress import Mode, progress, wants_bar
 from etl.sources.csv_files.files import find_files
 from etl.stop import Stop, on_signals
@@ -154,6 +155,7 @@ def carry_out(
     code = exit_code(outcomes, stop, "fail")
     code = 3 if code == 0 and (failed or tally.failed or tally.not_allowed) else code
     say_end(settings, outcomes, tally, [printable(hide(one)) for one in failed], code, told)
+    make_read_indexes(link.conn, stop)
     return code
 
 

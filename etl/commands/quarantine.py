@@ -10,6 +10,7 @@ import click
 
 from etl.commands.number import ID
 from etl.commands.session import session
+from etl.indexes import make_read_indexes
 from etl.lease import Counts
 from etl.report import one_object
 from etl.retry import retry_all
@@ -125,6 +126,7 @@ def retry(ctx: click.Context, /, numbers: tuple[int, ...], source: str | None, a
     """
     with on_signals() as stop, session() as (_, link):
         told = [(name, retry_all(link.conn, SOURCES[name], stop, numbers)) for name in SOURCES if source in (None, name)]
+        make_read_indexes(link.conn, stop)
     for name, counts in told:
         loaded = counts.total - counts.quarantined
         if as_json:

@@ -76,8 +76,6 @@ def run(
         options = Options(**{**told, "batch_size": told["batch_size"] or settings.etl_batch_size})
         works = [Work(link, SOURCES[name], settings, options, stop, lambda _: None, redactor(settings), Chaos()) for name in names]
         ping.code = carry_out(works, if_locked, as_json=as_json, quiet=quiet, draw=wants_bar(mode) and not (as_json or quiet))
-        if not options.dry_run:
-            make_read_indexes(link.conn, stop)
     ctx.exit(ping.code)
 
 
@@ -100,6 +98,8 @@ def carry_out(works: list[Work], if_locked: str, *, as_json: bool, quiet: bool, 
         report.say(report.summary(outcomes, code, left, verb=verb, skip=if_locked == "skip"), err=True)
     elif left:
         log.warning("sources left", sources=left, reason="stopped before their turn: run again to go on")
+    if not options.dry_run:
+        make_read_indexes(works[0].link.conn, stop)
     return code
 
 

@@ -65,6 +65,15 @@ def test_a_run_that_fails_makes_them_too(etl: Any, bare: Connection, environ: di
     assert made(bare) == WANTED
 
 
+def test_a_backfill_makes_them(etl: Any, bare: Connection, environ: dict[str, str]) -> None:
+    file = Path(environ["CSV_PATHS"])
+    file.write_text("symbol,name,price,date\nBTC,Bitcoin,1.5,2019-03-01\n")
+    assert etl("backfill", "--file", str(file), "--plan", **environ).code == 0
+    assert made(bare) == []
+    assert etl("backfill", "--file", str(file), **environ).code == 0
+    assert made(bare) == WANTED
+
+
 def test_a_worker_makes_them(etl: Any, bare: Connection, environ: dict[str, str]) -> None:
     bare.execute("select * from enqueue_run(array['csv'], null, null)")
     assert etl("worker", "--once", **environ).code == 0
