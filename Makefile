@@ -26,7 +26,7 @@ serve: ready ## serve the API from the same Postgres, on HOST and PORT (127.0.0.
 
 test: ready ## set up if needed, then run the tests on a Postgres of their own
 	@echo "running the tests (about ten minutes)"
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-coverage: ready ## the tests, and which lines they reach
 	@$(BIN)/coverage erase
@@ -34,13 +34,16 @@ test-coverage: ready ## the tests, and which lines they reach
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered --show-missing
 
-trials: ready ## kill, stop and cut runs, resume them, compare with a clean run (five minutes)
-	@$(BIN)/python -m tests.trials --every 25
-	@$(BIN)/python -m tests.trials.real --seed 3
-	@$(BIN)/python -m tests.trials.real --seed 3 --mutant no-fence
-	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant checkpoint-apart
-	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant checkpoint-first
-	@$(BIN)/python -m tests.trials --every 5 --kinds rss --mutant counters-late
+# Two at a time, the longest first, each with a server and upstreams of its own; what one of them tells is printed when it has ended.
+trials: ready ## kill, stop and cut runs, resume them, compare with a clean run (three minutes)
+	@printf '%s\n' \
+		'tests.trials --every 25' \
+		'tests.trials.real --seed 3' \
+		'tests.trials --every 5 --kinds rss --mutant checkpoint-apart' \
+		'tests.trials --every 5 --kinds rss --mutant checkpoint-first' \
+		'tests.trials --every 5 --kinds rss --mutant counters-late' \
+		'tests.trials.real --seed 3 --mutant no-fence' \
+		| xargs -P 2 -I '{}' sh -c 'told=$$($(BIN)/python -m {} 2>&1); code=$$?; printf "python -m %s\n%s\n\n" "{}" "$$told"; exit $$code'
 
 trials-full: ready ## the same at every point, and how long things take, and what upstreams may do (two hours)
 	@$(BIN)/python -m tests.trials

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+import structlog
 
 from etl.indexes import make_read_indexes
 from etl.stop import Stop
@@ -33,12 +34,14 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 FORGOTTEN = [name.upper() for name in Settings.model_fields]
 RECORD = """insert into unified_data (source, source_type, external_id, kind, name, category, raw_id, raw_position, run_id)
             values ('csv', 'csv', 'first', 'asset', 'First', 'other', 1, 1, 1)"""
+LEFT_OUT = pytest.StashKey[set[str]]()
 numbers = itertools.count()
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the machine reaches a test."""
+    """No setting of the machine reaches a test, and nothing that a request of the test before it bound to the log."""
+    structlog.contextvars.clear_contextvars()
     for name in FORGOTTEN:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(f"{name}_FILE", raising=False)
@@ -86,7 +89,8 @@ def template(server: str) -> Iterator[str]:
         conn.execute("truncate unified_data, data_counts, data_versions restart identity")
     yield name
     with connect(server, "tests") as conn:
-        for row in conn.execute("select datname from pg_database where datname like %s", [f"{name}%"]).fetchall():
+        left = "select datname from pg_database where datname = %s or starts_with(datname, %s)"
+        for row in conn.execute(left, [name, f"{name}_"]).fetchall():
             conn.execute(f"drop database {row['datname']} with (force)".encode())
 
 
@@ -255,11 +259,34 @@ def corpus() -> Path:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests over recorded payloads belong to the suite only where the payloads are, those that act for another account only as root."""
-    absent = [
-        item
-        for item in items
-        if ("corpus" in getattr(item, "fixturenames", ()) and not os.environ.get("KASPARRO_CORPUS"))
-        or (item.get_closest_marker("as_root") and os.geteuid() != 0)
-    ]
-    config.hook.pytest_deselected(items=absent)
-    items[:] = [item for item in items if item not in absent]
+    if not os.environ.get("KASPARRO_CORPUS"):
+        recorded = [item for item in items if "corpus" in getattr(item, "fixturenames", ())]
+        leave_out(config, items, recorded, "over recorded payloads", "KASPARRO_CORPUS is not set")
+    if os.geteuid() != 0:
+        leave_out(config, items, [item for item in items if item.get_closest_marker("as_root")], "for another account", "not root")
+
+
+def leave_out(config: pytest.Config, items: list[pytest.Item], absent: list[pytest.Item], kind: str, why: str) -> None:
+    """Take tests out of the suite where they cannot run; the summary says how many were left out, and why."""
+    if absent:
+        config.hook.pytest_deselected(items=absent)
+        items[:] = [item for item in items if item not in absent]
+        config.stash.setdefault(LEFT_OUT, set()).add(f"{len(absent)} tests {kind} are no part of this run: {why}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what was left out to the process that reports, where tests run in several: that one looks at no test itself."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["left_out"] = session.config.stash.get(LEFT_OUT, set())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what one of several processes left out."""
+    node.config.stash.setdefault(LEFT_OUT, set()).update(getattr(node, "workeroutput", {}).get("left_out", ()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out."""
+    for told in sorted(config.stash.get(LEFT_OUT, ())):
+        terminalreporter.write_line(told)

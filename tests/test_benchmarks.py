@@ -41,7 +41,7 @@ def bench(server: str, embedded_home: Path) -> Iterator[Bench]:
     embedded_home.mkdir()
     yield Bench(server, embedded_home, 300, 1, 1, 0.01, 300, with_peers=False)
     with connect(server, "tests") as conn:
-        for row in conn.execute("select datname from pg_database where datname like %s", [f"bench_{os.getpid()}_%"]).fetchall():
+        for row in conn.execute("select datname from pg_database where starts_with(datname, %s)", [f"bench_{os.getpid()}_"]).fetchall():
             conn.execute(f"drop database {row['datname']} with (force)".encode())
 
 

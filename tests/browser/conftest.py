@@ -13,26 +13,17 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from shared.db import Connection
 from shared.settings import read_settings
 from tests.browser.chromium import Browser, missing, open_browser
+from tests.conftest import leave_out
 from tests.web.boards import STATES
 from web import create_app
 from web.db import forget
 
-LEFT_OUT = pytest.StashKey[str]()
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests in a browser belong to the suite only where one starts; the summary says how many were left out, and why."""
+    """Tests in a browser belong to the suite only where one starts."""
     found = [item for item in items if "browser" in getattr(item, "fixturenames", ())]
     if found and (why := missing()):
-        config.hook.pytest_deselected(items=found)
-        items[:] = [item for item in items if item not in found]
-        config.stash[LEFT_OUT] = f"{len(found)} tests in a browser are no part of this run: {why}"
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what was left out."""
-    if told := config.stash.get(LEFT_OUT, ""):
-        terminalreporter.write_line(told)
+        leave_out(config, items, found, "in a browser", why)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ def roles(conn: Connection, dsn: str, tmp_path: Path) -> Iterator[Callable[..., 
     def write(password: str = "it's 100% öpen") -> dict[str, str]:
         told: dict[str, str] = {}
         for part in ("etl", "api"):
-            name = f'kasparro "{part}" {next(numbers)}'
+            name = f'kasparro "{part}" {conn.info.dbname} {next(numbers)}'
             made.append(name)
             told[part] = psycopg.conninfo.make_conninfo(dsn, user=name, password=password)
             (tmp_path / part).write_text(told[part] + "\n")

@@ -205,7 +205,7 @@ def test_a_second_sigint_ends_at_once_and_nothing_is_lost(
     command = [str(Path(sys.executable).parent / "kasparro-etl"), "run", "--source", "csv", "--batch-size", "1000"]
     env = {"PATH": os.environ["PATH"], "DATABASE_URL": dsn, **world}
     with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
-        while not conn.execute("select 1 from pg_stat_activity where wait_event = 'PgSleep'").fetchall():
+        while not conn.execute("select 1 from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'").fetchall():
             pass
         process.send_signal(signal.SIGINT)
         assert process.stderr

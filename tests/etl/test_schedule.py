@@ -21,6 +21,12 @@ NOON = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler looks many times a second, as the clock of a test jumps."""
+    monkeypatch.setattr("etl.schedule.TICK", 0.02)
+
+
 def job(times: str = "* * * * *", command: str = "true", delay: int = 0) -> Job:
     return Job(1, times, command, (), delay)
 
@@ -128,14 +134,18 @@ def test_jitter_takes_no_more_than_a_tenth_of_the_time_between_two_firings() -> 
 
 
 def test_a_minutely_line_fires_each_minute_and_its_output_is_ours(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    clock, told = Clock(), tmp_path / "told"
+    clock, told, said = Clock(), tmp_path / "told", list[str]()
+
+    def ended() -> int:
+        said.append(capfd.readouterr().out)
+        return "".join(said).count("job ended")
+
     with attending([Job(1, "* * * * *", f"echo out; echo err >&2; echo $A >> {told}", ("A=b c",), 0)], clock):
         for minute in (1, 2, 3):
             clock.now = NOON + minute * MINUTE
-            wait_for(lambda minute=minute: count(told) == minute)  # type: ignore[misc]
-            time.sleep(0.1)
+            wait_for(lambda minute=minute: ended() == minute)  # type: ignore[misc]
     assert told.read_text() == "b c\n" * 3
-    assert "out\nerr\n" in capfd.readouterr().out
+    assert "out\nerr\n" in "".join(said)
 
 
 def test_minutes_that_passed_unseen_count_once(tmp_path: Path) -> None:
@@ -155,7 +165,7 @@ def test_a_job_never_overlaps_itself(tmp_path: Path, capfd: pytest.CaptureFixtur
         clock.now = NOON + 2 * MINUTE
         wait_for(lambda: "job skipped" in capfd.readouterr().out)
         go.touch()
-        time.sleep(0.3)
+        wait_for(lambda: "job ended" in capfd.readouterr().out)
         clock.now = NOON + 3 * MINUTE
         wait_for(lambda: count(told) == 2)
     assert count(told) == 2

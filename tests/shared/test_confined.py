@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import threading
@@ -58,7 +59,11 @@ def spin() -> None:
 
 
 def die(number: int) -> Callable[[], None]:
-    return lambda: os.kill(os.getpid(), number)
+    def work() -> None:
+        faulthandler.disable()  # a traceback that is meant is none to read
+        os.kill(os.getpid(), number)
+
+    return work
 
 
 @pytest.mark.parametrize(
