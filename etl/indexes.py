@@ -8,7 +8,7 @@ import structlog
 
 from etl.errors import Stopped
 from etl.stop import Stop, listening
-from shared.db import Connection, driver_errors_named, fetch_one
+from shared.db import Connection, Refused, driver_errors_named, fetch_one, one_line
 from shared.errors import DatabaseError
 from sql import queries
 
@@ -19,15 +19,18 @@ NOTED = 1.0
 
 
 def make_read_indexes(conn: Connection, stop: Stop) -> None:
-    """Make what is missing. What cannot be made now is left to the next command. Raises Stopped as soon as a stop is asked for."""
+    """Make what is missing. What cannot be made now, or before a stop is asked for, is left to the next command: nothing fails for it."""
     began = time.monotonic()
     try:
         while not stop.asked.is_set() and make_one(conn, stop):
             pass
-    except DatabaseError as error:
-        log.warning("indexes left", reason=f"{error}: the API reads more slowly until the next run has made them")
-    if (took := time.monotonic() - began) > NOTED:
-        log.info("indexes made", seconds=round(took, 1))
+    except (DatabaseError, Refused) as error:
+        log.warning("indexes left", reason=f"{one_line(error)}: the API reads more slowly until the next run has made them")
+    except Stopped:
+        log.warning("indexes left", reason="stopped on request: the API reads more slowly until the next run has made them")
+    else:
+        if (took := time.monotonic() - began) > NOTED:
+            log.info("indexes made", seconds=round(took, 1))
 
 
 @driver_errors_named()

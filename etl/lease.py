@@ -14,6 +14,7 @@ from etl.errors import Fenced, Locked
 from etl.position import Pending, Position, read_position
 from etl.source import Payload
 from shared.db import Connection, LockTimeout, driver_errors_named, fetch_one
+from shared.errors import DatabaseError
 from shared.model import RunStatus, Trigger
 from sql import queries
 
@@ -170,7 +171,8 @@ def is_abandoned(conn: Connection, run: Run) -> bool:
 def get_counts(conn: Connection, run: Run) -> Counts:
     """What the run has committed, as its row says: the only count that survives a lost reply."""
     row = fetch_one(conn, queries["get_run"], {"run_id": run.id})
-    assert row
+    if not row:
+        raise DatabaseError(f"run {run.id} is gone, somebody replaced the database: run the same command again")
     return Counts(row["records_inserted"], row["records_updated"], row["records_unchanged"], row["records_quarantined"])
 
 

@@ -3,7 +3,7 @@
 
 -- name: has_record
 -- Whether a source has this record.
-select exists (select from unified_data where source = %(source)s and external_id = %(external_id)s) as known
+select exists (select from unified_data where external_id = %(external_id)s and source || '' = %(source)s) as known
 
 -- name: list_prices
 -- The prices of an asset from one moment to before another, oldest first, and the moment at which the page behind begins.

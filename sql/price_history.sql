@@ -35,7 +35,7 @@ left join lateral (
       and p.observed_at >= %(low)s and p.observed_at <= %(high)s
     union all
     select u.price_usd, u.market_cap_usd, u.volume_24h_usd, null from unified_data u
-    where not s.dated and u.source = %(source)s and u.external_id = s.external_id
+    where not s.dated and u.external_id = s.external_id and u.source || '' = %(source)s
     limit 1
 ) known on true
 where (s.price_usd, s.market_cap_usd, s.volume_24h_usd, null::timestamptz)

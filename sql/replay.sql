@@ -71,7 +71,7 @@ set price_usd = excluded.price_usd, market_cap_usd = excluded.market_cap_usd, vo
 -- in the future when it was fetched, and, among records without a date, one of a payload last loaded before the one that is served.
 delete from staged_records s
 using unified_data u
-where u.source = %(source)s and u.external_id = s.external_id
+where u.external_id = s.external_id and u.source || '' = %(source)s
   and ((s.source_updated_at < u.source_updated_at
         and u.source_updated_at <= coalesce((select r.fetched_at from raw_payloads r where r.source_type = u.source_type and r.id = u.raw_id),
                                             u.updated_at) + interval '1 day')

@@ -28,9 +28,10 @@ copy staged_records from stdin (format csv)
 -- unless the one we have lies in the future, which proves nothing and would block the record for ever.
 -- Of several records with one key the last one counts that is not older than those before it, as if each had come alone,
 -- so that the outcome does not depend on how a payload was cut into batches; a record without a date proves nothing older and always
--- counts, under the greatest date known. The lateral look-up keeps the plan one index probe a record,
--- whatever the planner thinks of a table without statistics; it ends before the first row is written, because on an empty table
--- any index looks as good and would be read from end to end. Keys are sorted, so two writers cannot deadlock.
+-- counts, under the greatest date known. The lateral look-up keeps the plan one probe of the key a record, whatever the planner thinks of a
+-- table without statistics, or of a source that they do not know: `source || ''` fits no index that is led by the source and would be read from
+-- end to end. The look-ups end before the first row is written, so that on an empty table they find nothing to read.
+-- Keys are sorted, so two writers cannot deadlock.
 -- What is replayed proves nothing of whether an asset is still active.
 with newest as (
     select distinct on (s.external_id) s.*
@@ -45,7 +46,7 @@ with newest as (
     from newest n
     left join lateral (
         select u.*, u.source_updated_at > %(fetched_at)s::timestamptz + interval '1 day' as ahead
-        from unified_data u where u.source = %(source)s and u.external_id = n.external_id limit 1
+        from unified_data u where u.external_id = n.external_id and u.source || '' = %(source)s limit 1
     ) t on true
     cross join lateral (
         select case when t.ahead then coalesce(n.newest_at, t.source_updated_at)

@@ -26,6 +26,9 @@ begin
         limit 1
     loop
         execute format('create index %I on unified_data %s', missing.name, missing.definition);
+        if missing.name = 'unified_data_by_words' then
+            analyze unified_data;       -- what its words are like is known only now
+        end if;
         return missing.name;
     end loop;
     return null;
@@ -37,7 +40,7 @@ begin
     execute format('alter function make_read_index() set search_path = %I, %I, pg_temp', current_schema(),
                    (select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_trgm'));
     if not exists (select from unified_data) then
-        drop index unified_data_by_id, unified_data_by_updated_at, unified_data_by_price, unified_data_by_market_cap, unified_data_by_rank,
+        drop index if exists unified_data_by_id, unified_data_by_updated_at, unified_data_by_price, unified_data_by_market_cap, unified_data_by_rank,
                    unified_data_by_name, unified_data_by_category, unified_data_inactive, unified_data_by_words;
     end if;
 end $$;

@@ -34,12 +34,35 @@ def test_a_fresh_load_fills_every_table(world: Any, coins: Coins) -> None:
     assert world.rows("select seq, first_position, next_position, inserted from etl_batches") == [(1, 0, 3, 3)]
 
 
+READ = "select coalesce(sum(idx_tup_read), 0)::int from pg_stat_user_indexes where relname = 'unified_data'"
+OTHER = """
+insert into unified_data (source, source_type, external_id, kind, name, category, raw_id, raw_position, run_id)
+select 'other', 'api', 'c' || lpad(n::text, 4, '0'), 'asset', 'Coin ' || n, 'test', 1, 1, 1 from generate_series(0, 4999) n
+"""
+
+
 def test_the_first_batch_of_an_empty_table_reads_no_index_from_end_to_end(world: Any, coins: Coins) -> None:
     world.bodies, world.batch_size = [coins(1000)], 1000
     world.run()
     world.link.conn.execute("select pg_stat_force_next_flush()")
-    read = world.rows("select coalesce(sum(idx_tup_read), 0)::int from pg_stat_user_indexes where relname = 'unified_data'")[0][0]
-    assert read < 3000
+    assert world.rows(READ)[0][0] < 3000
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_a_source_that_the_statistics_do_not_know_reads_no_index_from_end_to_end(world: Any, coins: Coins, dated: bool) -> None:
+    world.link.conn.execute(OTHER)
+    world.link.conn.execute("alter table unified_data set (autovacuum_enabled = off)")
+    world.link.conn.execute("vacuum analyze unified_data")
+    dates = {"at": "2026-03-01T00:00:00Z"} if dated else {}
+    world.bodies, world.batch_size = [[coin | dates for coin in coins(1000)]], 100
+    world.run()
+    world.link.conn.execute("select pg_stat_force_next_flush()")
+    before = world.rows(READ)[0][0]
+    world.again()
+    assert world.run().counts == Counts(unchanged=1000)
+    world.link.conn.execute("select pg_stat_force_next_flush()")
+    assert before < 10_000
+    assert world.rows(READ)[0][0] - before < 10_000
 
 
 def test_an_unchanged_record_writes_nothing(world: Any, coins: Coins) -> None:
