@@ -17,7 +17,7 @@ from etl.backfill.ranges import MOST_CHUNKS, Range
 from etl.backfill.show import finished, show_files, show_range
 from etl.backfill.store import Tally, get_tally, reopen_chunks
 from etl.backfill.work import FileJob, RangeJob, Work
-from etl.commands.run import exit_code, spare_the_collector, tell, told_of
+from etl.commands.run import exit_code, settle_in, tell, told_of
 from etl.commands.session import session
 from etl.errors import SourceError
 from etl.indexes import make_read_indexes
@@ -78,7 +78,7 @@ def backfill(ctx: click.Context, /, paths: tuple[str, ...], more: tuple[str, ...
     kasparro-etl backfill --file btc.csv --asset bitcoin
     """
     require_one_kind(paths, more, told)
-    spare_the_collector()
+    settle_in()
     draw = wants_bar(mode) and not (told["as_json"] or told["quiet"])
     with on_signals() as stop, session() as (settings, link):
         if paths:

@@ -10,7 +10,7 @@ import click
 from etl.chaos import Chaos
 from etl.commands.duration import DURATION
 from etl.commands.number import ID
-from etl.commands.run import carry_out, named_sources, spare_the_collector
+from etl.commands.run import carry_out, named_sources, settle_in
 from etl.commands.session import session
 from etl.progress import Mode, wants_bar
 from etl.replay import Selection, count_pruned, list_stored, replayed
@@ -54,7 +54,7 @@ def replay(
       kasparro-etl replay --since 2026-01-31
       kasparro-etl replay --verify
     """
-    spare_the_collector()
+    settle_in()
     wanted = Selection(told["run_id"], told["since"] and told["since"].replace(tzinfo=UTC))
     with on_signals(deadline=deadline) as stop, session() as (settings, link):
         names = chosen(link, names, wanted, pruned=compare and wanted.whole)

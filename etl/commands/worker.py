@@ -8,7 +8,7 @@ import click
 import structlog
 
 from etl.chaos import Chaos
-from etl.commands.run import exit_code, spare_the_collector, tell, told_of
+from etl.commands.run import exit_code, settle_in, tell, told_of
 from etl.commands.session import session
 from etl.errors import Stopped
 from etl.sources import SOURCES
@@ -34,7 +34,7 @@ def worker(ctx: click.Context, /, once: bool) -> None:
       kasparro-etl worker
       kasparro-etl worker --once
     """
-    spare_the_collector()
+    settle_in()
     outcomes = list[Outcome]()
     with on_signals() as stop, session() as (settings, link):
         link.conn.execute(queries["mark_nothing"])  # an address that only reads would find nothing to do, for ever
