@@ -107,7 +107,7 @@ RECORDWISE: dict[str, Callable[[str, Path | str], Used]] = {
 
 def measure(bench: Bench) -> dict[str, Any]:
     """Both files by all, in turn, each into a database of its own."""
-    few = min(bench.rows, FEW)
+    few = min(bench.rows // 2, FEW)
     own = {name: load for name, load in MANY.items() if bench.with_peers or name in ("ours", "psql, copy and upsert")}
     slow = {"ours": ours, "psql, copy and upsert": psql, **RECORDWISE} if bench.with_peers else {}
     found, absent = list[dict[str, Any]](), dict[str, str]()

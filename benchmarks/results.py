@@ -18,6 +18,8 @@ def write(sections: dict[str, Any], pages: dict[str, list[str]], judged: Iterabl
         "one after the other in each round. The load generator, the servers and Postgres share the machine.",
         table(("", ""), ((name, newest[name]) for name in ABOUT)),
         "## Targets",
+        "Ratios of reads are medians of those within each round, at 16 clients unless it says otherwise; "
+        "[docs/performance.md](../docs/performance.md#targets-that-are-missed) says why one is missed.",
         table(("target", "aim", "measured", "", "section"), map(line, judged)),
         f"Sections not measured yet: {', '.join(left) or 'none'}.",
         *(part for name, told in pages.items() for part in [told[0], tell_about(sections[name]["about"], newest), *told[1:]]),
