@@ -208,25 +208,27 @@ u.id < %(after_id)s
 -- name: part_page
 -- A page as JSON ready to send: the lookups by id come last, so that an offset skips entries of an index.
 -- Limit and offset stand in the text: a prepared statement with a limit it does not know is planned anew each time.
-with {hits}found as materialized (
-    select row_number() over () as place, m.*
+with {hits} found as materialized (
+    select row_number() over () as place, m.id, m.key
     from (select o.id, o.key from ({ordered}) o limit {more} offset {offset}) m
 )
-select coalesce(string_agg({record}, ',' order by f.place) filter (where f.place <= {limit}), '') as body,
+select coalesce(string_agg(row_to_json(d)::text, ',' order by f.place) filter (where f.place <= {limit}), '') as body,
        count(*) as records, {total} as total,
        (select l.id from found l where l.place = {limit}) as last_id,
        (select to_json(l.key) #>> '{{}}' from found l where l.place = {limit}) as last_key
 from found f
 join unified_data u on u.id = f.id
+cross join lateral (select {columns}) d
 
 -- name: part_estimate
 -- What the planner thinks how many records the filters leave.
 explain (format json) select from unified_data u where {filters}
 
--- name: part_one
+-- name: part_record
 -- One record as JSON.
-select {record} as body
+select row_to_json(d)::text as body
 from unified_data u
+cross join lateral (select {columns}) d
 where u.id = %(id)s
 
 -- name: part_export_csv
@@ -235,7 +237,7 @@ copy (select {columns} from unified_data u where {filters}) to stdout (format cs
 
 -- name: part_export_ndjson
 -- Every record the filters leave, a JSON object a line. Delimiter and quote are two characters that JSON never holds bare.
-copy (select {record} from unified_data u where {filters})
+copy (select row_to_json(d) from unified_data u cross join lateral (select {columns}) d where {filters})
 to stdout (format csv, delimiter E'\x01', quote E'\x02')
 
 -- name: part_column
@@ -253,28 +255,3 @@ to_json(u.{name}) #>> '{{}}' as {name}
 -- name: part_cell_list
 -- A list as JSON.
 to_json(u.{name})::text as {name}
-
--- name: part_record
--- A record as JSON, its members joined as texts: the bytes of row_to_json in half of its time. Labels bring the braces, commas and quotes
--- in front of them.
-{members} || '}}'
-
--- name: part_joined
--- One text after another.
-||
-
--- name: part_member_number
--- A number as a member, all of its digits.
-{label} || coalesce(u.{name}::text, 'null')
-
--- name: part_member_word
--- One of a few words that a check allows, none of which needs an escape.
-{label} || u.{name} || '"'
-
--- name: part_member_certain
--- What is never null.
-{label} || to_json(u.{name})
-
--- name: part_member_any
--- Anything else as a member.
-{label} || coalesce(to_json(u.{name})::text, 'null')

@@ -1,5 +1,4 @@
 -- price_history as the API reads it: always one asset between two moments, so that only the months in between are looked at.
--- Points are JSON by joined texts: the bytes of row_to_json in half of its time.
 
 -- name: has_record
 -- Whether a source has this record.
@@ -15,13 +14,10 @@ with found as materialized (
     order by h.observed_at
     limit %(limit)s + 1
 )
-select coalesce(string_agg(
-           '{"observed_at":' || to_json(f.observed_at) || ',"price_usd":' || f.price_usd
-           || ',"market_cap_usd":' || coalesce(f.market_cap_usd::text, 'null')
-           || ',"volume_24h_usd":' || coalesce(f.volume_24h_usd::text, 'null') || '}',
-           ',' order by f.observed_at) filter (where f.place <= %(limit)s), '') as body,
+select coalesce(string_agg(row_to_json(d)::text, ',' order by f.observed_at) filter (where f.place <= %(limit)s), '') as body,
        max(f.observed_at) filter (where f.place > %(limit)s) as following
 from found f
+cross join lateral (select f.observed_at, f.price_usd, f.market_cap_usd, f.volume_24h_usd) d
 
 -- name: list_price_buckets
 -- The same in buckets of UTC hours or days. They begin with the first price in the range and span no more than a page,
@@ -45,10 +41,7 @@ with span as materialized (
       and h.observed_at >= greatest(%(from)s::timestamptz, (select start from span)) and h.observed_at < (select stop from span)
     group by 1
 )
-select coalesce(string_agg(
-           '{"observed_at":' || to_json(b.observed_at) || ',"open":' || b.open || ',"high":' || b.high || ',"low":' || b.low
-           || ',"close":' || b.close || ',"volume_24h_usd":' || coalesce(b.volume_24h_usd::text, 'null') || ',"prices":' || b.prices || '}',
-           ',' order by b.observed_at), '') as body,
+select coalesce(string_agg(row_to_json(b)::text, ',' order by b.observed_at), '') as body,
        (
            select date_bin(%(bucket)s::interval, min(h.observed_at), timestamptz '2000-01-01 00:00:00+00')
            from price_history h

@@ -14,7 +14,7 @@ from shared.errors import DatabaseError
 from sql import queries
 from web.connection import Connection
 from web.db import CONNECTING, Reader, connect_within, read
-from web.statements import COLUMNS, MOST, PARTS, Selection, Window, bind, conditions, listed, record, write_page
+from web.statements import COLUMNS, MOST, PARTS, Selection, Window, bind, conditions, listed, write_page
 
 T = TypeVar("T")
 COUNTING, WALKING, SORTING = 300, 150, 1300
@@ -78,14 +78,14 @@ def search(conn: Connection, selection: Selection, window: Window, columns: Sequ
 
 def get_record(reader: Reader, number: int) -> str | None:
     """Read one record as JSON, None when there is none."""
-    found = read(reader, lambda conn: conn.execute(PARTS["one"].format(record=record(COLUMNS)), {"id": number}).fetchone())
+    found = read(reader, lambda conn: conn.execute(PARTS["record"].format(columns=listed("column", COLUMNS)), {"id": number}).fetchone())
     return str(found["body"]) if found else None
 
 
 def export(reader: Reader, selection: Selection, columns: Sequence[str], form: Literal["csv", "ndjson"]) -> Iterator[bytes]:
     """Stream every record of a selection in pieces, over a connection of its own that ends with the stream. Raises DatabaseError."""
-    shown = {"columns": listed("cell", columns)} if form == "csv" else {"record": record(columns)}
-    statement = PARTS[f"export_{form}"].format(**shown, filters=conditions(selection))
+    shown = listed("cell" if form == "csv" else "column", columns)
+    statement = PARTS[f"export_{form}"].format(columns=shown, filters=conditions(selection))
     try:
         with connect_within(reader.dsn, CONNECTING) as conn, conn.transaction():
             conn.execute(queries["bound_export"])

@@ -13,7 +13,7 @@ from psycopg import sql
 from sql import queries
 from web.cursor import Place
 
-JOINERS = ("and", "then", "joined")
+JOINERS = ("and", "then")
 PARTS = {
     name: sql.SQL(f" {text} " if name in JOINERS else text)
     for name, text in (
@@ -28,10 +28,6 @@ COLUMNS = (
 )
 TEXTS = ("external_id", "asset_id", "symbol", "name", "category", "url")
 TIMES = ("source_updated_at", "first_seen_at", "updated_at")
-NUMBERS = ("price_usd", "market_cap_usd", "volume_24h_usd", "percent_change_24h", "rank")
-WORDS = ("kind", "status")
-CERTAIN = ("id", "source", "source_type", "external_id", "name", "category", "first_seen_at", "updated_at")
-
 NULLABLE = ("price_usd", "market_cap_usd", "rank")
 COUNTED = ("kind", "category", "status")
 FILTERS = (*COUNTED, "symbol", "q", "updated_since", "updated_before", "min_price", "max_price", "min_market_cap")
@@ -85,7 +81,7 @@ def compose_page(selection: Selection, window: Window, columns: Sequence[str]) -
         wanted = [PARTS[f"unknown_{window.sort}"], *([PARTS[f"{going}_from_id"]] if place and place.key is None else [])]
         parts.append(compose_order(selection, window, wanted))
     told = {"hits": compose_hits(selection, window), "total": PARTS["total_hits" if window.way == "some" else "total_unknown"]}
-    return PARTS["page"].format(ordered=PARTS["then"].join(parts), record=record(columns), **told, **bounds(window))
+    return PARTS["page"].format(ordered=PARTS["then"].join(parts), columns=listed("column", columns), **told, **bounds(window))
 
 
 def compose_hits(selection: Selection, window: Window) -> sql.Composable:
@@ -144,14 +140,3 @@ def listed(kind: str, columns: Sequence[str]) -> sql.Composed:
     """Columns as they are or, as `cell`, as a spreadsheet may read them."""
     kinds = dict.fromkeys(TEXTS, "cell_text") | dict.fromkeys(TIMES, "cell_time") | {"tags": "cell_list"} if kind == "cell" else {}
     return sql.SQL(", ").join(PARTS[kinds.get(name, "column")].format(name=sql.Identifier(name)) for name in columns)
-
-
-def record(columns: Sequence[str]) -> sql.Composed:
-    """A record as JSON, with these columns, at least one, as its members."""
-    kinds = dict.fromkeys(NUMBERS, "number") | dict.fromkeys(WORDS, "word") | dict.fromkeys(CERTAIN, "certain")
-    labels = [f'{"," if place else "{"}"{name}":{chr(34) if name in WORDS else ""}' for place, name in enumerate(columns)]
-    members = [
-        PARTS[f"member_{kinds.get(name, 'any')}"].format(label=sql.Literal(label), name=sql.Identifier(name))
-        for label, name in zip(labels, columns, strict=True)
-    ]
-    return PARTS["record"].format(members=PARTS["joined"].join(members))

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from shared.db import Connection
 from web.cursor import Place
-from web.statements import COLUMNS, FILTERS, PARTS, Selection, Window, bind, compose_page, conditions, listed, record
+from web.statements import COLUMNS, FILTERS, PARTS, Selection, Window, bind, compose_page, conditions, listed
 
 KEYS = {"id": "5", "updated_at": "2026-01-01T00:00:00+00:00", "price_usd": "0.10", "market_cap_usd": "1e3", "rank": "7", "name": "it's"}
 VALUES: dict[str, Any] = {
@@ -75,9 +75,9 @@ def test_the_longest_statement_of_many_sources_is_one_that_the_driver_keeps_tran
 def test_every_count_and_every_export_can_be_planned(conn: Connection, name: str) -> None:
     selection = Selection(SOURCES, {name: VALUES[name]})
     values = bind(selection)
-    assert explain(conn, PARTS["one"].format(record=record(COLUMNS)), {"id": 1})
-    for form, shown in (("csv", {"columns": listed("cell", COLUMNS)}), ("ndjson", {"record": record(COLUMNS)})):
-        statement = PARTS[f"export_{form}"].format(**shown, filters=conditions(selection))
+    assert explain(conn, PARTS["record"].format(columns=listed("column", COLUMNS)), {"id": 1})
+    for form, kind in (("csv", "cell"), ("ndjson", "column")):
+        statement = PARTS[f"export_{form}"].format(columns=listed(kind, COLUMNS), filters=conditions(selection))
         with psycopg.ClientCursor(conn) as cursor, cursor.copy(statement, values) as copy:
             assert list(copy)[1:] == []
 
