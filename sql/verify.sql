@@ -11,7 +11,7 @@ create temporary view served_prices as select * from price_history
 -- name: create_scratch
 -- An empty table that stands before the served one for the rest of the transaction, so that the statements of a run write to it.
 create temporary table unified_data (
-    like unified_data including defaults including identity including constraints, unique (source, external_id)
+    like unified_data including defaults including identity including constraints, unique (external_id, source)
 ) on commit drop
 
 -- name: create_scratch_prices

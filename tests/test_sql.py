@@ -59,3 +59,15 @@ def test_no_statement_hides_outside_the_named_blocks() -> None:
 def test_migrations_are_numbered_without_gaps() -> None:
     numbers = [int(step.name[:4]) for step in read_migrations()]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_the_scratch_table_of_a_verification_has_the_key_of_the_served_one(conn: Connection) -> None:
+    """The look-ups of a batch fit no other index."""
+    key = """select array_agg(a.attname::text order by k.place) as key
+             from pg_constraint c cross join lateral unnest(c.conkey) with ordinality k(number, place)
+             join pg_attribute a on a.attrelid = c.conrelid and a.attnum = k.number
+             where c.contype = 'u' and c.conrelid = 'unified_data'::regclass"""
+    served = conn.execute(key).fetchall()
+    with conn.transaction(force_rollback=True):
+        conn.execute(queries["create_scratch"])
+        assert conn.execute(key).fetchall() == served == [{"key": ["external_id", "source"]}]
