@@ -78,7 +78,7 @@ smoke: ## ask everything of the containers of make up, or of what runs at URL=ht
 ready: $(STAMP)
 	@$(BIN)/python -c 'import etl.cli, pytest' 2>/dev/null || { echo "$(VENV) is damaged: making it anew"; rm -rf $(VENV); $(MAKE) --no-print-directory $(STAMP); }
 
-bench: ready ## measure beside psql and peers, all or ONLY="reads csv"; writes benchmarks/results.md (an hour)
+bench: ready ## measure beside psql and peers, all or ONLY="reads csv"; writes benchmarks/results.md (half an hour)
 	@echo "measuring with $(ROWS) rows: leave the machine alone meanwhile"
 	@$(BIN)/python -m benchmarks --rows $(ROWS) $(if $(MOST),--most $(MOST)) $(if $(ONLY),--only $(ONLY))
 

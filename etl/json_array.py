@@ -28,6 +28,7 @@ decoder = json.JSONDecoder(parse_float=read_digits, parse_int=read_digits, parse
 MOST_VALUES = 1_000_000
 """Twice the fields of all the coins there are; nine megabytes of empty objects would take a quarter of a gigabyte."""
 EXACT, LEAST = Context(prec=110), Decimal("1e-60")
+"""Room for all digits of a number that is allowed, and the last decimal place that one may have."""
 NUMERIC = re.compile(r"\s*[+-]?[0-9.]+\s*")
 
 

@@ -65,6 +65,26 @@ def test_a_source_that_the_statistics_do_not_know_reads_no_index_from_end_to_end
     assert world.rows(READ)[0][0] - before < 10_000
 
 
+SETTINGS = """
+create table seen (place text, setting text);
+create function note() returns trigger language plpgsql as $$
+begin
+    insert into seen values (tg_argv[0], current_setting('synchronous_commit'));
+    return null;
+end $$;
+create trigger note after insert on etl_batches for each row execute function note('batch');
+create trigger note after update of finished_at on etl_runs for each row execute function note('end');
+"""
+
+
+def test_batches_do_not_wait_for_the_disk_and_the_end_of_the_run_does(world: Any, coins: Coins) -> None:
+    world.link.conn.execute(SETTINGS)
+    world.link.conn.execute("set synchronous_commit = on")
+    world.bodies, world.batch_size = [coins(4)], 2
+    world.run()
+    assert world.rows("select place, setting from seen") == [("batch", "off"), ("batch", "off"), ("end", "on")]
+
+
 def test_an_unchanged_record_writes_nothing(world: Any, coins: Coins) -> None:
     world.bodies = [coins(50)]
     world.run()
