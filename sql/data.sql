@@ -38,8 +38,8 @@ u.category = %(category)s
 u.status = %(status)s
 
 -- name: part_where_symbol
--- One symbol in any case. The index over the words finds it, the comparison decides.
-(E'\n' || coalesce(u.symbol, '') || E'\n' || u.name || E'\n') ilike %(symbol_like)s and upper(u.symbol) = upper(%(symbol)s)
+-- One symbol, its Latin letters in any case: as the column's collation has it, whatever the server's is.
+upper(u.symbol) = upper(%(symbol)s collate "C")
 
 -- name: part_where_q
 -- Words in symbol and name, which stand on lines of their own.

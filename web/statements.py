@@ -120,8 +120,6 @@ def bind(selection: Selection, window: Window | None = None) -> dict[str, Any]:
     """The values of every placeholder; wildcards of LIKE in what a client sends mean themselves."""
     values: dict[str, Any] = {"sources": list(selection.sources), **selection.filters}
     values |= {f"source_{number}": name for number, name in enumerate(selection.sources)}
-    if "symbol" in values:
-        values["symbol_like"] = f"%\n{literal(values['symbol'])}\n%"
     if "q" in values:
         # Three letters in a row are what the index needs; anything shorter is looked for where a symbol or a name begins.
         begins = "" if re.search(r"[^\W_]{3}", values["q"]) else "\n"

@@ -119,7 +119,7 @@ def filtered(found: Select[Any], source: str | None, symbol: str | None, q: str 
     if source:
         found = found.where(Record.source == source)
     if symbol:
-        found = found.where(WORDS.ilike(f"%\n{symbol}\n%"), func.upper(Record.symbol) == symbol.upper())
+        found = found.where(func.upper(Record.symbol) == symbol.upper())
     if q:
         found = found.where(WORDS.ilike(f"%{q}%"))
     if min_price is not None:

@@ -21,7 +21,7 @@ from tests.conftest import RECORD
 CSV = "id,symbol,name,price\nbitcoin,BTC,Bitcoin,50000.10\n"
 WAITING = """select count(*) as n from pg_stat_activity
              where query like '%make_read_index()%' and state = 'active' and pid <> pg_backend_pid()"""
-WANTED = ["by_category", "by_id", "by_market_cap", "by_name", "by_price", "by_rank", "by_updated_at", "by_words", "inactive"]
+WANTED = ["by_category", "by_id", "by_market_cap", "by_name", "by_price", "by_rank", "by_symbol", "by_updated_at", "by_words", "inactive"]
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_a_database_that_has_records_keeps_its_indexes_when_it_is_migrated(
         with monkeypatch.context() as patch:
             patch.setattr("shared.migrations.read_migrations", lambda: before)
             migrate(conn)
-        assert made(conn) == WANTED
+        assert made(conn) == [name for name in WANTED if name != "by_symbol"]
         if filled:
             conn.execute(RECORD)
         migrate(conn)

@@ -58,6 +58,14 @@ def test_records_are_in_order_with_ties_by_id_and_those_without_a_value_last(cli
     assert data[len(known) :] == sorted(data[len(known) :], key=lambda record: record["id"], reverse=down)
 
 
+@pytest.mark.parametrize(("asked", "found"), [("s3", True), ("S3", True), ("μbtc", True), ("μBTC", True), ("MBTC", False)])
+def test_a_symbol_is_found_with_its_latin_letters_in_any_case(
+    client: FlaskClient, conn: Connection, rows: None, asked: str, found: bool
+) -> None:
+    conn.execute("update unified_data set symbol = 'μBtc' where symbol = 'S1'")
+    assert (client.get("/data", query_string={"symbol": asked}).get_json()["paging"]["total"] > 0) is found
+
+
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize(
     "filters", ["category=c1", "min_price=2&status=active", "q=name&kind=asset", "symbol=s3", "source=b", "source_type=rss"]

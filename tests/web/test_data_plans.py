@@ -113,7 +113,7 @@ INDEXES = {
     [
         ({"category": "rare"}, "unified_data_by_category"),
         ({"status": "inactive"}, "unified_data_inactive"),
-        ({"symbol": "s12345"}, "unified_data_by_words"),
+        ({"symbol": "s12345"}, "unified_data_by_symbol"),
         ({"q": "c4ca4238"}, "unified_data_by_words"),
         ({"updated_since": datetime(2026, 1, 1, 8, 19, tzinfo=UTC)}, "unified_data_by_updated_at"),
         ({"min_price": Decimal(10), "max_price": Decimal("10.5")}, "unified_data_by_price"),
