@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import re
@@ -19,6 +20,7 @@ from shared.streams import unfailing
 HIDDEN = "***"
 FIRST = ("timestamp", "level", "event", "source", "run_id")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+encode = json.JSONEncoder(default=str).encode  # made once: json.dumps makes an encoder a call
 PASSWORDS = (
     re.compile(r"^\w+://[^:@/]*:([^@]+)@"),
     re.compile(r"^https?://([^:@/?#]+)@"),
@@ -31,7 +33,7 @@ def configure(settings: Settings) -> None:
     """Set up logging for this process. Call once, before the first line is logged."""
     hide = redactor(settings)
     console = wants_console(settings)
-    renderer: Any = structlog.processors.JSONRenderer(default=str)
+    renderer: Any = structlog.processors.JSONRenderer(lambda event, **_options: encode(event))
     if console:
         renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
@@ -40,7 +42,7 @@ def configure(settings: Settings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,  # before the secrets are cut out, which a renderer's own traceback would keep
-            lambda _logger, _method, event: {key: redacted(event[key], hide) for key in sorted(event, key=place)},
+            lambda _logger, _method, event: {key: redacted(value, hide) for key, value in ordered(event).items()},
             *([one_line_each] if console else []),
             renderer,
             *([clear_line] if console and sys.stderr.isatty() else []),
@@ -69,9 +71,9 @@ def clear_line(_logger: Any, _method: str, line: Any) -> str:
     return f"\r\033[2K{line}"
 
 
-def place(key: str) -> int:
-    """Where a key stands in a line: when and what first, the rest as it came."""
-    return FIRST.index(key) if key in FIRST else len(FIRST)
+def ordered(event: MutableMapping[str, Any]) -> dict[str, Any]:
+    """The parts of a line: when and what first, the rest as it came."""
+    return {**{key: event[key] for key in FIRST if key in event}, **event}
 
 
 def wants_console(settings: Settings) -> bool:

@@ -55,7 +55,7 @@ def create_app(settings: Settings, dsn: str) -> Flask:
     app.url_map.converters = app.url_map.converters | {"int": Id}
     app.url_map.strict_slashes, app.url_map.merge_slashes = True, False
     app.extensions["kasparro"] = State(settings, open_reader(dsn))
-    access.install(app)
+    access.install(app, settings)
     errors.install(app)
     metrics.install(app)
     limits.install(app, settings)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from flask import Flask, Request, Response, g, request
+from flask import Flask, Request, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge, RequestURITooLarge
+from werkzeug.wsgi import get_path_info
 
+from shared.settings import Settings
 from web.state import state
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = structlog.get_logger()
 
@@ -34,6 +40,10 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 """On every answer that does not say its own; so no cache shows something for longer than it stands."""
+OURS = tuple((name.lower(), (name, value)) for name, value in HEADERS.items())
+"""The same as they are sent, each behind the name it is looked for by."""
+REQUEST_ID, STARTED = "kasparro.request_id", "kasparro.started"
+"""Where the environment of a request has its id, and when it began."""
 
 
 class BoundedRequest(Request):
@@ -47,56 +57,77 @@ class BoundedRequest(Request):
         return data
 
 
-def install(app: Flask) -> None:
+def install(app: Flask, settings: Settings) -> None:
     """Give every request an id, a log line and the headers."""
     app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
-    app.before_request(begin)
-    app.after_request(end)
+    app.wsgi_app = surrounded(app.wsgi_app)  # type: ignore[assignment]
+    app.before_request(check_address)
+    if settings.api_cors_origins:
+        app.after_request(share)
 
 
-def begin() -> None:
-    """Start the clock, take over a valid id of the client's or make one, refuse an address too long. Raises RequestURITooLarge."""
-    g.started, g.method = time.perf_counter(), request.method
-    given = request.headers.get("X-Request-ID", "")
-    g.request_id = request_id = given if VALID_ID.fullmatch(given) else uuid.uuid4().hex
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=request_id)
-    check_address()
+def surrounded(app: WSGIApplication) -> WSGIApplication:
+    """Surround an app: it finds the request's id and start in the environment, and what it answers gets headers and a line in the log."""
+
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[STARTED] = time.perf_counter()
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        environ[REQUEST_ID] = given if VALID_ID.fullmatch(given) else uuid.uuid4().hex
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=environ[REQUEST_ID])
+
+        def begin(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+            note(environ, status)
+            return start_response(status, completed(headers, environ[REQUEST_ID]), exc_info)
+
+        return app(environ, begin)
+
+    return serve
+
+
+def completed(headers: list[tuple[str, str]], request_id: str) -> list[tuple[str, str]]:
+    """The headers of an answer and those of ours that it does not have."""
+    given = {name.lower() for name, _ in headers}
+    return [*headers, ("X-Request-ID", request_id), *(header for name, header in OURS if name not in given)]
+
+
+def note(environ: WSGIEnvironment, status: str) -> None:
+    """Write the line of a request; the query is left out, for people put keys there."""
+    told = {"method": environ["REQUEST_METHOD"], "path": get_path_info(environ), "status": int(status[:3]), "latency_ms": since(environ)}
+    log.info("request served", **told, client=environ.get("REMOTE_ADDR"))
+
+
+def request_id() -> str:
+    """The id of this request."""
+    found: str = request.environ[REQUEST_ID]
+    return found
 
 
 def latency_ms() -> float:
     """Milliseconds since this request began."""
-    started: float = g.started
+    return since(request.environ)
+
+
+def since(environ: WSGIEnvironment) -> float:
+    """Milliseconds since a request began."""
+    started: float = environ[STARTED]
     return round((time.perf_counter() - started) * 1000, 3)
 
 
 def check_address() -> None:
     """Refuse an address that is too long. Raises RequestURITooLarge."""
-    if len(request.full_path) > LONGEST_ADDRESS:
+    environ = request.environ
+    if len(environ["PATH_INFO"]) + len(environ["QUERY_STRING"]) > LONGEST_ADDRESS:
         raise RequestURITooLarge
 
 
-def end(response: Response) -> Response:
-    """Put the headers on and write the line; the query is left out, for people put keys there."""
-    given = {name.lower() for name, _ in response.headers}
-    ours = [(name, value) for name, value in HEADERS.items() if name.lower() not in given]
-    response.headers.extend([("X-Request-ID", g.request_id), *ours])
-    share(response)
-    told = {"method": g.method, "path": request.path, "status": response.status_code, "latency_ms": latency_ms()}
-    log.info("request served", **told, client=request.remote_addr)
-    return response
-
-
-def share(response: Response) -> None:
+def share(response: Response) -> Response:
     """Let pages of the origins in API_CORS_ORIGINS read the answer; without that setting no other origin's page may."""
-    origins = state().settings.api_cors_origins or ()
-    if not origins:
-        return
     response.vary.add("Origin")
-    if request.origin not in origins:
-        return
-    response.headers["Access-Control-Allow-Origin"] = request.origin
-    response.headers["Access-Control-Expose-Headers"] = EXPOSED
-    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-        response.headers.extend(PREFLIGHT)
+    if request.origin in (state().settings.api_cors_origins or ()):
+        response.headers["Access-Control-Allow-Origin"] = request.origin
+        response.headers["Access-Control-Expose-Headers"] = EXPOSED
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            response.headers.extend(PREFLIGHT)
+    return response

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response
 from pydantic import Field, RootModel
 
 from shared.anomalies import COMPARED, LAST, Rule, difference, find_anomalies
 from sql import queries
-from web.access import latency_ms
+from web.access import latency_ms, request_id
 from web.db import Connection, read, snapshot
 from web.endpoints import JSON, Answer, Query, answered, endpoint
 from web.errors import Problem
@@ -96,7 +96,7 @@ def compare_runs(query: CompareQuery) -> Response:
     """Answer the comparison of two runs, or of each source's last two."""
     one = require_two(query)
     found = read(state().reader, lambda conn: compared(conn, query))
-    surrounds = {"request_id": g.request_id, "api_latency_ms": latency_ms()}
+    surrounds = {"request_id": request_id(), "api_latency_ms": latency_ms()}
     told = surrounds | found[0] if one else surrounds | {"comparisons": found}
     return answered((ComparedAnswer if one else LatestAnswer).model_validate(told))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 
-from flask import Response, current_app, g, request
+from flask import Response, current_app, request
 
-from web.access import latency_ms
+from web.access import latency_ms, request_id
 from web.cache import Cache, cached
 from web.catalog import Catalog, Watch, current, version_of
 from web.db import Reader
@@ -51,7 +52,7 @@ def conditional(source: str | None, source_type: str | None, make: Callable[[Cat
     """Answer 304, from the cache, or with what `make` gives. The version is read first: an answer may be newer than it, never older."""
     catalog = current(held().watch)
     known = version_of(catalog, source, source_type)
-    tag = etag(known)
+    tag = etag(known, request.path, request.query_string)
     if known_already(tag):
         return named(Ready(status=304), tag)
     key = (request.path, request.query_string, known)
@@ -65,7 +66,7 @@ def conditional(source: str | None, source_type: str | None, make: Callable[[Cat
 
 def compared(body: Body) -> Response:
     """Answer with a body that no version stands for: its ETag is made of what it says."""
-    tag = etag(hashlib.blake2b(body.rest, digest_size=16).hexdigest())
+    tag = etag(hashlib.blake2b(body.rest, digest_size=16).hexdigest(), request.path, request.query_string)
     return named(Ready(status=304), tag) if known_already(tag) else answered(body, tag)
 
 
@@ -76,17 +77,18 @@ def known_already(tag: str) -> bool:
 
 def answered(body: Body, tag: str) -> Response:
     """Put an answer together: the request's own members, then what is everybody's."""
-    own = f'{{"request_id":"{g.request_id}","api_latency_ms":{latency_ms()},'.encode()
+    own = f'{{"request_id":"{request_id()}","api_latency_ms":{latency_ms()},'.encode()
     response = named(Ready(own + body.rest, mimetype=JSON), tag)
     if body.next:
         response.headers.add("Link", f'<{body.next}>; rel="next"')
     return response
 
 
-def etag(known: str) -> str:
-    """Name what this address answers under a version of the data and of the program."""
-    asked = b"\0".join((VERSION.encode(), known.encode(), request.path.encode(), request.query_string))
-    return hashlib.blake2b(asked, digest_size=12).hexdigest()
+@lru_cache(maxsize=1000)
+def etag(known: str, path: str, asked: bytes) -> str:
+    """Name what an address answers under a version of the data and of the program."""
+    told = b"\0".join((VERSION.encode(), known.encode(), path.encode(), asked))
+    return hashlib.blake2b(told, digest_size=12).hexdigest()
 
 
 def named(response: Response, tag: str) -> Response:

@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Literal
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response
 from pydantic import Field
 
 from sql import queries
-from web.access import latency_ms
+from web.access import latency_ms, request_id
 from web.db import rows
 from web.endpoints import Answer, Query, answered, endpoint
 from web.parameters import Text, Whole
@@ -66,4 +66,4 @@ def list_drift(query: DriftQuery) -> Response:
     page = [DriftEventAnswer.model_validate(row) for row in found[: query.limit]]
     given = query.model_dump(mode="json", exclude_none=True, exclude={"before", "all"}) | ({"all": "true"} if query.all else {})
     following = f"/drift?{urlencode(given | {'before': page[-1].id})}" if len(found) > query.limit else None
-    return answered(DriftAnswer(request_id=g.request_id, api_latency_ms=latency_ms(), data=page, next=following))
+    return answered(DriftAnswer(request_id=request_id(), api_latency_ms=latency_ms(), data=page, next=following))

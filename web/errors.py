@@ -9,12 +9,13 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from flask import Flask, Response, g
+from flask import Flask, Response
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from shared.errors import DatabaseError, SchemaError
+from web.access import request_id
 from web.sockets import TooSlow
 
 log = structlog.get_logger()
@@ -71,7 +72,7 @@ def problem(status: int, detail: str, errors: Sequence[Mapping[str, str]] = (), 
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
-        "request_id": g.get("request_id", ""),
+        "request_id": request_id(),
     }
     if errors:
         told["errors"] = list(errors)

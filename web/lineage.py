@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response
 from pydantic import Field
 
 from shared.excerpts import cut_array, cut_elements, cut_rows
 from shared.model import RunStatus, SourceType, Trigger
 from sql import queries
-from web.access import latency_ms
+from web.access import latency_ms, request_id
 from web.db import rows
 from web.endpoints import Answer, answered, endpoint
 from web.errors import Problem
@@ -74,7 +74,7 @@ def show_lineage(number: int) -> Response:
     if not found:
         raise Problem(404, "no record has this id")
     lineage = trace(found[0])
-    return answered(LineageEnvelope(request_id=g.request_id, api_latency_ms=latency_ms(), data=lineage))
+    return answered(LineageEnvelope(request_id=request_id(), api_latency_ms=latency_ms(), data=lineage))
 
 
 def trace(row: Mapping[str, Any]) -> LineageAnswer:

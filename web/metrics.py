@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, g, request
-from prometheus_client import CollectorRegistry, values
+from flask import Blueprint, Flask, Response, current_app, request
+from prometheus_client import CollectorRegistry, Counter, Histogram, values
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_flask_exporter import PrometheusMetrics  # type: ignore[import-untyped]
 from pydantic import Field
+from werkzeug.routing import Rule
 
 from shared.errors import DatabaseError, SchemaError
 from sql import queries
-from web.access import latency_ms
+from web.access import latency_ms, request_id, since
 from web.db import rows
 from web.endpoints import Answer, answered, endpoint
 from web.errors import note_outage
@@ -24,14 +26,33 @@ blueprint = Blueprint("metrics", __name__)
 
 TEXT = ("text/plain", "application/openmetrics-text")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+SECONDS, TOTAL = "flask_http_request_duration_seconds", "flask_http_request_total"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class HttpMetrics(PrometheusMetrics):  # type: ignore[misc]
-    """The exporter without its gauge about itself, which would be one more series for every worker there ever was."""
+    """The exporter, but that it looks a series up once and not in every request, which took a fifth of what a kept page costs.
 
-    def info(self, *_args: Any, **_labels: Any) -> None:
-        """Export nothing."""
+    Without its gauge about itself, which would be one more series for every worker there ever was.
+    """
+
+    def export_defaults(self, **_options: Any) -> None:
+        """Time and count every request, under the names that the exporter gives."""
+        by_route, by_status = ("method", "route", "status"), ("method", "status")
+        seconds = Histogram(SECONDS, "Flask HTTP request duration in seconds", by_route, buckets=BUCKETS, registry=self.registry)
+        total = Counter(TOTAL, "Total number of HTTP requests", by_status, registry=self.registry)
+
+        @cache
+        def series(method: str, route: str, status: int) -> tuple[Histogram, Counter]:
+            return seconds.labels(method, route, status), total.labels(method, status)
+
+        def count(response: Response) -> Response:
+            duration, requests = series(known(request.method), route(request.url_rule), response.status_code)
+            duration.observe(since(request.environ) / 1000)
+            requests.inc()
+            return response
+
+        self.app.after_request(count)
 
 
 class SampleAnswer(Answer):
@@ -72,20 +93,17 @@ def install(app: Flask) -> None:
     """Count and time every request; across workers when gunicorn's configuration named a folder for that."""
     values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]  # its module was imported before that folder was known
     app.extensions["http_metrics"] = registry = CollectorRegistry()
-    HttpMetrics(app, path=None, registry=registry, group_by=route, buckets=BUCKETS)
-    app.after_request(bound_method)
+    HttpMetrics(app, path=None, registry=registry)
 
 
-def route(_request: Any) -> str:
+def route(rule: Rule | None) -> str:
     """The pattern that served a request, so that neither ids nor unknown paths make new series."""
-    return request.url_rule.rule if request.url_rule else "unknown"
+    return rule.rule if rule else "unknown"
 
 
-def bound_method(response: Response) -> Response:
-    """Let methods that HTTP does not know count as one. Runs before the metrics are written: hooks run last one first."""
-    if request.method not in METHODS:
-        request.method = "OTHER"
-    return response
+def known(method: str) -> str:
+    """The method of a request; those that HTTP does not know count as one."""
+    return method if method in METHODS else "OTHER"
 
 
 def all_metrics() -> CollectorRegistry:
@@ -135,6 +153,6 @@ def get_metrics_json() -> Response:
         connected = isinstance(error, SchemaError)
     return answered(
         MetricsAnswer(
-            request_id=g.request_id, api_latency_ms=latency_ms(), database_connected=connected, metrics=metrics, rate_limiting=budgets
+            request_id=request_id(), api_latency_ms=latency_ms(), database_connected=connected, metrics=metrics, rate_limiting=budgets
         )
     )

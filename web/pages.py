@@ -8,10 +8,11 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from flask import Blueprint, Response, current_app, g, render_template, request
+from flask import Blueprint, Response, current_app, render_template, request
 
 from shared.errors import DatabaseError, SchemaError
 from web import charts, wording
+from web.access import request_id
 from web.errors import RETRY_AFTER, Problem, note_outage
 
 blueprint = Blueprint("pages", __name__)
@@ -118,7 +119,7 @@ def either(name: str, **facts: Any) -> Response:
 
 def failed(status: int, detail: str) -> Response:
     """An error as a page."""
-    told = {"status": status, "phrase": HTTPStatus(status).phrase, "detail": detail, "request_id": g.get("request_id", "")}
+    told = {"status": status, "phrase": HTTPStatus(status).phrase, "detail": detail, "request_id": request_id()}
     response = varied(rendered("error.html", **told))
     response.status_code = status
     response.headers["Cache-Control"] = "no-store"

@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response
 from pydantic import Field
 
 from sql import queries
-from web.access import latency_ms
+from web.access import latency_ms, request_id
 from web.db import rows
 from web.endpoints import Answer, Query, answered, endpoint
 from web.parameters import Text, Whole
@@ -70,7 +70,7 @@ def list_quarantine(query: QuarantineQuery) -> Response:
     page = [QuarantinedAnswer.model_validate(quarantined(row)) for row in found[: query.limit]]
     given = query.model_dump(mode="json", exclude_none=True, exclude={"before", "all"}) | ({"all": "true"} if query.all else {})
     following = f"/quarantine?{urlencode(given | {'before': page[-1].id})}" if len(found) > query.limit else None
-    return answered(QuarantineAnswer(request_id=g.request_id, api_latency_ms=latency_ms(), data=page, next=following))
+    return answered(QuarantineAnswer(request_id=request_id(), api_latency_ms=latency_ms(), data=page, next=following))
 
 
 def quarantined(row: dict[str, Any]) -> dict[str, Any]:

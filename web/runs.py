@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any, get_args
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, g
+from flask import Blueprint, Response
 from pydantic import Field
 
 from shared.model import RunStatus, Trigger
 from sql import queries
-from web.access import latency_ms
+from web.access import latency_ms, request_id
 from web.db import Connection, read, rows, snapshot
 from web.drift import DriftEventAnswer
 from web.endpoints import JSON, Answer, Query, answered, endpoint
@@ -132,7 +132,7 @@ def list_runs(query: RunsQuery) -> Response:
     page, more = found[: query.limit], len(found) > query.limit
     given = query.model_dump(exclude_none=True, exclude={"before"})
     following = f"/runs?{urlencode(given | {'before': page[-1].id})}" if more else None
-    return answered(RunsAnswer(request_id=g.request_id, api_latency_ms=latency_ms(), data=page, next=following))
+    return answered(RunsAnswer(request_id=request_id(), api_latency_ms=latency_ms(), data=page, next=following))
 
 
 @blueprint.get("/runs/<int:run_id>")
@@ -168,7 +168,7 @@ def found_run(conn: Connection, run_id: int, query: BatchesQuery) -> dict[str, A
     following = f"/runs/{run_id}?{urlencode({'limit': query.limit, 'after': page[-1]['seq']})}" if more else None
     return {
         **run,
-        "request_id": g.request_id,
+        "request_id": request_id(),
         "api_latency_ms": latency_ms(),
         "batches": {"total": total["batches"], "data": page, "next": following},
         "drift": drift,

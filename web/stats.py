@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, get_args
 
-from flask import Blueprint, Response, current_app, g
+from flask import Blueprint, Response, current_app
 from pydantic import Field
 
 from shared.model import SourceName
 from sql import queries
-from web.access import latency_ms
+from web.access import latency_ms, request_id
 from web.cache import Cache, cached
 from web.db import Connection, read, snapshot
 from web.endpoints import Answer, answered, endpoint
@@ -63,7 +63,7 @@ def get_stats() -> Response:
     lines, recent = cached(flights, "stats", lambda: (read(state().reader, found_stats), 1))
     summary = {name: sum(line[name] for line in lines) for name in ADDED}
     summary |= {name: max((line[name] for line in lines if line[name]), default=None) for name in LATEST}
-    told = {"request_id": g.request_id, "api_latency_ms": latency_ms(), "summary": summary, "sources": lines, "recent_runs": recent}
+    told = {"request_id": request_id(), "api_latency_ms": latency_ms(), "summary": summary, "sources": lines, "recent_runs": recent}
     return answered(StatsAnswer.model_validate(told))
 
 

@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 import structlog
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 from pydantic import Field
 
 from shared.model import RunStatus, SourceName
+from web.access import request_id
 from web.endpoints import JSON, Answer, Body, Headers, answered, endpoint
 from web.enqueue import Mismatch, enqueue
 from web.errors import Problem
@@ -85,7 +86,7 @@ def queue_runs() -> Response:
         raise Problem(422, str(mismatch), errors=[{"parameter": "Idempotency-Key", "reason": "was used for another request"}]) from None
     log.info("runs queued", source=wanted, run_ids=[run.id for run in queued], outcomes=[run.outcome for run in queued])
     response = answered(
-        TriggerAnswer(request_id=g.request_id, runs=[QueuedRun.model_validate(run, from_attributes=True) for run in queued]), 202
+        TriggerAnswer(request_id=request_id(), runs=[QueuedRun.model_validate(run, from_attributes=True) for run in queued]), 202
     )
     response.headers["Location"] = f"/runs/{queued[0].id}"
     response.autocorrect_location_header = False
