@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterable
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -69,16 +69,17 @@ def install(app: Flask, settings: Settings) -> None:
 
 def surrounded(app: WSGIApplication) -> WSGIApplication:
     """Surround an app: it finds the request's id and start in the environment, and what it answers gets headers and a line in the log."""
+    lines = log.bind()  # bound once: `log` itself puts a logger together for each line
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ[STARTED] = time.perf_counter()
         given = environ.get("HTTP_X_REQUEST_ID", "")
-        environ[REQUEST_ID] = given if VALID_ID.fullmatch(given) else uuid.uuid4().hex
+        environ[REQUEST_ID] = given if VALID_ID.fullmatch(given) else token_hex(16)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=environ[REQUEST_ID])
 
         def begin(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-            note(environ, status)
+            lines.info("request served", **facts(environ, status))
             return start_response(status, completed(headers, environ[REQUEST_ID]), exc_info)
 
         return app(environ, begin)
@@ -92,10 +93,10 @@ def completed(headers: list[tuple[str, str]], request_id: str) -> list[tuple[str
     return [*headers, ("X-Request-ID", request_id), *(header for name, header in OURS if name not in given)]
 
 
-def note(environ: WSGIEnvironment, status: str) -> None:
-    """Write the line of a request; the query is left out, for people put keys there."""
-    told = {"method": environ["REQUEST_METHOD"], "path": get_path_info(environ), "status": int(status[:3]), "latency_ms": since(environ)}
-    log.info("request served", **told, client=environ.get("REMOTE_ADDR"))
+def facts(environ: WSGIEnvironment, status: str) -> dict[str, Any]:
+    """What the line of a request says; the query is left out, for people put keys there."""
+    asked = {"method": environ["REQUEST_METHOD"], "path": get_path_info(environ), "status": int(status[:3])}
+    return asked | {"latency_ms": since(environ), "client": environ.get("REMOTE_ADDR")}
 
 
 def request_id() -> str:
