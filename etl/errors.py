@@ -48,6 +48,10 @@ class Stopped(KasparroError):
         self.signal = signal
 
 
+class Blocked(SourceError):
+    """Another session's lock kept the run from writing for longer than it waits."""
+
+
 class FailureInjected(SourceError):
     """`ETL_FAIL_AFTER_N_RECORDS` was reached: the failure that was asked for."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from etl.errors import Locked, SourceError, Stopped
-from shared.errors import DatabaseError, KasparroError, SchemaError, SettingsError
+from shared.errors import DatabaseError, KasparroError, SchemaError, SettingsError, TableLocked
 
 EXIT_CODES: tuple[tuple[type[KasparroError], int], ...] = (
     (SettingsError, 2),
     (SourceError, 3),
+    (TableLocked, 3),
     (DatabaseError, 4),
     (SchemaError, 4),
     (Locked, 5),

@@ -68,6 +68,7 @@ def rehearse(conn: Connection, source: Source, run: Run, batch: Batch) -> tuple[
     """Count what a batch would do, and undo it."""
     cleaned = without_poison(conn, source, run, batch)
     with conn.transaction(force_rollback=True):
+        conn.execute(queries["bound_batch"])
         inserted, updated = write_rows(conn, source, run, cleaned, raw_id=find_payload(conn, source, batch))
     return run, counts(cleaned, inserted, updated)
 
@@ -215,16 +216,14 @@ def find_poison(conn: Connection, source: Source, run: Run, batch: Batch) -> dic
     accepted = batch.validated.accepted
     try:
         with conn.transaction(force_rollback=True):
+            conn.execute(queries["bound_batch"])
             write_rows(conn, source, run, batch, raw_id=0)
         return {}
     except REFUSALS as refused:
         if len(accepted) == 1:
             position = accepted[0][0]
-            reason = {
-                "field": getattr(getattr(refused, "diag", None), "column_name", None) or "",
-                "reason": f"refused by Postgres: {one_line(refused)}",
-            }
-            return {position: Rejected(position, (reason,))}
+            field = getattr(getattr(refused, "diag", None), "column_name", None) or ""
+            return {position: Rejected(position, ({"field": field, "reason": f"refused by Postgres: {one_line(refused)}"},))}
     half = len(accepted) // 2
     parts = (replace(batch, validated=Validated(part, [])) for part in (accepted[:half], accepted[half:]))
     return {position: bad for part in parts for position, bad in find_poison(conn, source, run, part).items()}

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -24,8 +25,9 @@ from etl.drift.store import Known, get_known
 from etl.drift.watch import Verdict, look, look_at_refused, note_ended, note_loaded
 from etl.errors import FailureInjected, OneOfMany, Refused
 from etl.guard import find_invalid, find_shrink, of_payload
-from etl.lease import Counts, Run, get_pending, get_usual_snapshot
+from etl.lease import Counts, Run, get_pending, get_usual_snapshot, renew_lease
 from etl.load import Batch, find_payload, load, refuse, rehearse
+from etl.locks import behind_locks
 from etl.position import Position, pending
 from etl.snapshot import Snapshot, add_batch, begin_payload, count_with, mark_absent
 from etl.source import Cursor, Payload
@@ -34,13 +36,14 @@ from etl.validate import Validated, validate
 from etl.waits import fetch_of
 from etl.work import Progress, Work
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 
 def ingest(work: Work, run: Run) -> Iterator[Progress]:
     """Load payload after payload, batch after batch; tell of each batch once it is committed.
 
-    Raises Refused, SourceError, FailureInjected, Stopped, Fenced, DatabaseError; what was told of stays.
+    Raises Refused, Blocked, SourceError, FailureInjected, Stopped, Fenced, DatabaseError; what was told of stays.
     """
     write = rehearse if work.options.dry_run else load
     known = get_known(work.link.conn, work.source.name)
@@ -74,7 +77,7 @@ def ingest(work: Work, run: Run) -> Iterator[Progress]:
                     break
                 yield Progress(counts + keep(work, run, batch), payload.done, payload.total)
                 raise refused
-            run, done = write(work.link.conn, work.source, run, batch)
+            run, done = patiently(work, run, partial(write, work.link.conn, work.source, run, batch))
             counts += done
             add_batch(snapshot, batch)
             log.debug("batch loaded", records=batch.size, position=batch.first)
@@ -85,8 +88,13 @@ def ingest(work: Work, run: Run) -> Iterator[Progress]:
         cursor, before = payload.cursor, payload.done
         if payload.list_end and snapshot.begun:
             if payload.list_end == "whole" and run.id:
-                mark_absent(work.link.conn, run, snapshot)
+                patiently(work, run, partial(mark_absent, work.link.conn, run, snapshot))
             yield Progress(counts, payload.done, payload.total, snapshot.records)
+
+
+def patiently(work: Work, run: Run, write: Callable[[], T]) -> T:
+    """Do a write of the run, behind the locks of other sessions. Raises Blocked."""
+    return behind_locks(write, partial(renew_lease, work.link.conn, run) if run.id else lambda: None, work.stop)
 
 
 def looked_at(work: Work, run: Run, known: Known, payload: Payload, values: Iterator[Any]) -> tuple[Verdict, Iterator[Any]]:

@@ -14,7 +14,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 
 from shared import embedded
-from shared.errors import DatabaseError, SettingsError
+from shared.errors import DatabaseError, SettingsError, TableLocked
 from shared.settings import Settings
 
 Connection: TypeAlias = "psycopg.Connection[DictRow]"
@@ -48,6 +48,10 @@ READ_ONLY = (
 FORBIDDEN = (
     "the role may not do this: {}: what was committed is safe,"
     " set DATABASE_URL to the ETL's address, or run `kasparro-etl migrate --etl-role FILE` as the owner of the tables"
+)
+LOCKED = (
+    "another session holds a lock on a table, as one that makes an index or alters it does: {}: what was committed is safe,"
+    " run the same command again to go on"
 )
 GAVE_UP = "the database gave up on a statement: {}: what was committed is safe, run the same command again to go on"
 
@@ -117,6 +121,8 @@ def driver_errors_named() -> Iterator[None]:
     except Forbidden as error:
         told = READ_ONLY if isinstance(error, psycopg.errors.ReadOnlySqlTransaction) else FORBIDDEN
         raise DatabaseError(told.format(one_line(error))) from error
+    except LockTimeout as error:
+        raise TableLocked(LOCKED.format(one_line(error)), passing=True) from error
     except Lost as error:
         state = getattr(error, "sqlstate", None)
         raise DatabaseError((GAVE_UP if state else LOST).format(one_line(error)), passing=not state or state.startswith(PASSING)) from error

@@ -23,5 +23,9 @@ class DatabaseError(KasparroError):
         self.passing = passing
 
 
+class TableLocked(DatabaseError):
+    """Another session held a lock for longer than a statement waits: the transaction was undone."""
+
+
 class SchemaError(KasparroError):
     """The database's schema is not the one this version works with."""

@@ -10,12 +10,19 @@ select r.id, r.source, r.trigger, r.status, r.started_at, r.finished_at, r.durat
 from etl_runs r where r.id = any (%(ids)s::bigint[])
 
 -- name: list_last_pairs
--- The ids of the last two runs of each source that came to an end.
--- Ordered by the source too, so that the index of both is read: by id alone a source that rests would cost every run since.
+-- The ids of the last two runs of each source that came to an end; of backfills and replays none, for they are not the like of other runs.
+-- A range of one trigger, ordered by it too, can only be read from the index of both: by id alone a trigger or a source that rests would cost
+-- every run since.
 select s.source, array(
-    select r.id from etl_runs r
-    where r.source >= s.source and r.source <= s.source and r.finished_at is not null and r.started_at is not null
-    order by r.source, r.id desc limit 2
+    select e.id
+    from (values ('cli'), ('cron'), ('api')) k (trigger)
+    cross join lateral (
+        select r.id from etl_runs r
+        where r.source = s.source and r.trigger >= k.trigger and r.trigger <= k.trigger
+          and r.finished_at is not null and r.started_at is not null
+        order by r.trigger, r.id desc limit 2
+    ) e
+    order by e.id desc limit 2
 ) as ids
 from (select distinct source from run_totals) s
 order by s.source
@@ -31,11 +38,14 @@ select count(*) as runs,
            filter (where records_extracted > 0) as quarantine_ratio,
        percentile_cont(0.5) within group (order by new_drift) as new_drift
 from (
-    select r.records_extracted, r.records_quarantined, r.duration_seconds,
-           (select count(*) from schema_drift d where d.source = r.source and d.first_seen_at between r.started_at and r.finished_at) as new_drift
-    from etl_runs r
-    where r.source = %(source)s and r.id < %(run_id)s and r.status in ('success', 'partial')
-      and (r.trigger in ('backfill', 'replay')) = (%(trigger)s in ('backfill', 'replay'))
-      and (r.trigger not in ('backfill', 'replay') or r.trigger = %(trigger)s)
-    order by r.id desc limit %(last)s
+    select e.records_extracted, e.records_quarantined, e.duration_seconds,
+           (select count(*) from schema_drift d where d.source = %(source)s and d.first_seen_at between e.started_at and e.finished_at) as new_drift
+    from unnest(case when %(trigger)s::text in ('backfill', 'replay') then array[%(trigger)s::text] else array['cli', 'cron', 'api'] end) k (trigger)
+    cross join lateral (
+        select r.* from etl_runs r
+        where r.source = %(source)s and r.trigger >= k.trigger and r.trigger <= k.trigger
+          and r.id < %(run_id)s and r.status in ('success', 'partial')
+        order by r.trigger, r.id desc limit %(last)s
+    ) e
+    order by e.id desc limit %(last)s
 ) recent

@@ -50,7 +50,7 @@ select
     clock_timestamp() as now
 
 -- name: get_run_board
--- A run and what lies around it: the finished run of its source before it, the one that went on with its work,
+-- A run and what lies around it: the finished run of its source and kind before it, the one that went on with its work,
 -- whether it is the newest, whether its process is gone, and the newest payload it read, with how that begins.
 -- The payload that was refused belongs to no batch; the run that kept it is written in it.
 select
@@ -63,8 +63,14 @@ select
     (select n.id from etl_runs n where n.source >= r.source and n.source <= r.source and n.status <> 'queued'
      order by n.source, n.id desc limit 1) = r.id as newest,
     r.status = 'running' and exists (select 1 from etl_checkpoints c where c.source = r.source and c.lease_expires_at <= clock_timestamp()) as stalled,
-    (select p.id from etl_runs p where p.source >= r.source and p.source <= r.source and p.id < r.id
-     and p.finished_at is not null and p.started_at is not null order by p.source, p.id desc limit 1) as previous,
+    (select max(p.id)
+     from unnest(case when r.trigger in ('backfill', 'replay') then array[r.trigger] else array['cli', 'cron', 'api'] end) k (trigger)
+     cross join lateral (
+         select e.id from etl_runs e
+         where e.source = r.source and e.trigger >= k.trigger and e.trigger <= k.trigger
+           and e.id < r.id and e.finished_at is not null and e.started_at is not null
+         order by e.trigger, e.id desc limit 1
+     ) p) as previous,
     (select count(*) from quarantined_records q where q.run_id = r.id) as quarantined,
     of_run.raw_id, coalesce(p.url, x.url) as url, coalesce(p.fetched_at, x.fetched_at) as fetched_at, x.pruned_at,
     encode(coalesce(p.sha256, x.sha256), 'hex') as sha256, octet_length(p.body) as body_bytes, substring(p.body for %(head)s) as head

@@ -21,13 +21,18 @@ where name in ('fsync', 'full_page_writes', 'synchronous_commit', 'data_checksum
 select clock_timestamp() as now
 
 -- name: list_missing_rights
--- Tables that this role may not use as the ETL does: it reads and writes them all, but schema_migrations, which it reads only.
+-- Tables that this role may not use as the ETL does: it reads and writes them all, but schema_migrations, which it reads only;
+-- and the two functions of their owner that it calls.
 select c.relname as name
 from pg_class c
 where c.relkind in ('r', 'p') and c.relnamespace = current_schema()::regnamespace and c.relispartition = false
   and not (has_table_privilege(c.oid, 'select')
            and (c.relname = 'schema_migrations'
                 or (has_table_privilege(c.oid, 'insert') and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete'))))
+union all
+select p.proname from pg_proc p
+where p.pronamespace = current_schema()::regnamespace and p.proname in ('make_read_index', 'ensure_price_history')
+  and not has_function_privilege(p.oid, 'execute')
 order by 1
 
 -- name: mark_nothing

@@ -23,7 +23,7 @@ blueprint = Blueprint("compare", __name__)
 
 
 class CompareQuery(Query):
-    """Which two runs; neither means the last two finished runs of each source."""
+    """Which two runs; neither means the last two finished runs of each source but replays and backfills."""
 
     a: Whole | None = Field(None, ge=1, description="the id of a finished run")
     b: Whole | None = Field(None, ge=1, description="the id of another, of any source")
@@ -76,7 +76,7 @@ class ComparedAnswer(ComparisonAnswer):
 
 
 class LatestAnswer(Answer):
-    """A comparison of the last two finished runs of every source that has two."""
+    """A comparison of the last two finished runs, replays and backfills aside, of every source that has two."""
 
     request_id: str
     api_latency_ms: float

@@ -122,7 +122,7 @@ def show_comparison(query: CompareQuery) -> Response:
 
 
 def read_pairs(conn: Connection) -> list[dict[str, Any]]:
-    """The last two finished runs of each source with their differences; each pair's own page says what is unusual."""
+    """The last two finished runs of each source, replays and backfills aside; each pair's own page says what is unusual."""
     with snapshot(conn):
         ids = [row["ids"][::-1] for row in conn.execute(queries["list_last_pairs"]).fetchall() if len(row["ids"]) == 2]
         wanted = {"ids": [each for pair in ids for each in pair]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 
@@ -19,6 +20,7 @@ from etl.errors import CutShort, FailureInjected, Fenced, FetchError, Refused, S
 from etl.fetch import fetcher
 from etl.guard import find_invalid
 from etl.lease import Counts, Run
+from etl.locks import behind_locks
 from etl.source import Fetch
 from etl.stop import check, wait
 from etl.work import Outcome, Progress
@@ -153,7 +155,8 @@ def take_on(work: Work, opened: Run, state: State, chunk: Chunk, fetch: Fetch) -
         raise refused
     for note in content.payload.notes:
         log.warning("payload noted", url=content.payload.url, note=note)
-    state.counts += load_chunk(work.link.conn, opened, chunk, content, batch)
+    load = partial(load_chunk, work.link.conn, opened, chunk, content, batch)
+    state.counts += behind_locks(load, partial(store.renew_worker, work.link.conn, opened), work.stop)
     state.failures = 0
     log.debug("chunk loaded", backfill=chunk.backfill_id, chunk=chunk.number, records=batch.size)
     fail_after = work.settings.etl_fail_after_n_records

@@ -11,8 +11,21 @@ import psycopg
 import pytest
 
 from shared.db import Connection, connect
+from shared.migrations import migrate
+from sql import read_migrations
 
 numbers = count()
+OWNERS = ("make_read_index()", "ensure_price_history('{2026-01-01}')", "make_price_month('2026-01-01', '1s')")
+"""Calls that have the owner of the tables make something."""
+OLD_RIGHTS = """
+    create role {etl} login;
+    create role {api} login;
+    grant usage on schema ours to {etl}, {api};
+    grant select, insert, update, delete on all tables in schema ours to {etl};
+    grant usage, select on all sequences in schema ours to {etl};
+    grant select on all tables in schema ours to {api};
+"""
+"""What roles were given before functions were closed to everybody else."""
 
 
 @pytest.fixture
@@ -60,6 +73,9 @@ def test_the_roles_do_their_work_and_nothing_else(etl: Any, roles: Any, conn: Co
         with reader.transaction():
             (queued,) = reader.execute("select * from enqueue_run(array['csv'], null, null)").fetchall()
         assert queued["outcome"] == "queued"
+        for closed in OWNERS:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), reader.transaction():
+                reader.execute(f"select {closed}".encode())
         with pytest.raises(psycopg.errors.InsufficientPrivilege), reader.transaction():
             reader.execute("delete from etl_runs")
     with connect(told["api"], "tests") as reader, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
@@ -76,6 +92,35 @@ def test_a_run_and_its_worker_need_no_more_than_the_role_of_the_etl(etl: Any, ro
         assert done.code == 0, done.err
 
 
+def test_a_role_that_was_set_up_before_runs_on_in_any_schema_and_one_that_reads_has_nothing_made(
+    etl: Any, roles: Any, empty_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [step for step in read_migrations() if step.name < "0020"]
+    names, inside = roles(), psycopg.conninfo.make_conninfo(empty_dsn, options="-c search_path=ours")
+    for part, address in names.items():
+        names[part] = psycopg.conninfo.conninfo_to_dict(address)["user"]
+    loader, reader = (psycopg.sql.Identifier(names[part]) for part in ("etl", "api"))
+    with connect(inside, "tests") as owner:
+        owner.execute("create schema ours")
+        with monkeypatch.context() as patch:
+            patch.setattr("shared.migrations.read_migrations", lambda: before)
+            migrate(owner)
+        owner.execute(psycopg.sql.SQL(OLD_RIGHTS).format(etl=loader, api=reader).as_bytes(owner))
+        assert migrate(owner) == [step.name for step in read_migrations() if step.name >= "0020"]
+        (tmp_path / "a.csv").write_text("symbol,name,price,date\nBTC,Bitcoin,1.5,2019-03-01\n")
+        done = etl("run", "--source", "csv", CSV_PATHS="a.csv", DATABASE_URL=psycopg.conninfo.make_conninfo(inside, user=names["etl"]))
+        assert (done.code, "indexes left" in done.err) == (0, False), done.err
+        made = owner.execute(
+            "select to_regclass('unified_data_by_words') as words, to_regclass('price_history_2019_03') as month"
+        ).fetchone()
+        assert made == {"words": "unified_data_by_words", "month": "price_history_2019_03"}
+        with connect(psycopg.conninfo.make_conninfo(inside, user=names["api"]), "tests") as conn:
+            for closed in OWNERS:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    conn.execute(f"select {closed}".encode())
+        owner.execute(psycopg.sql.SQL("drop owned by {}, {}").format(loader, reader).as_bytes(owner))
+
+
 def test_doctor_is_content_with_the_roles_rights_and_names_the_command_that_gives_them(
     etl: Any, roles: Any, conn: Connection, offline: dict[str, str], tmp_path: Path
 ) -> None:
@@ -89,6 +134,9 @@ def test_doctor_is_content_with_the_roles_rights_and_names_the_command_that_give
     assert doctor()["state"] == "ok", doctor()
     with psycopg.connect(told["etl"]) as loader:
         name = psycopg.sql.Identifier(loader.info.user)
+    conn.execute(psycopg.sql.SQL("revoke execute on function make_read_index() from {}").format(name).as_bytes(conn))
+    closed = doctor()
+    assert (closed["state"], "make_read_index" in closed["finding"]) == ("failure", True)
     conn.execute(psycopg.sql.SQL("revoke insert on etl_runs from {}").format(name).as_bytes(conn))
     closed = doctor()
     assert (closed["state"], "etl_runs" in closed["finding"], "schema_migrations" in closed["finding"]) == ("failure", True, False)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from etl import execute
+from etl import execute, locks, pipeline
+from etl.commands.run import exit_code
 from etl.errors import Stopped
-from etl.lease import Counts
+from etl.lease import Counts, renew_lease
 from etl.stop import on_signals
 from shared.db import Connection, connect, reconnect
 from shared.errors import DatabaseError
@@ -54,12 +60,27 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def bound(monkeypatch: pytest.MonkeyPatch, **limits: str) -> None:
     """Shorten the bounds of a batch, so that a test need not wait for the real ones."""
-    whole = queries["bound_batch"]
-    for name, short in limits.items():
-        long = {"lock_timeout": b"10s", "idle_in_transaction_session_timeout": b"30s"}[name]
-        assert long in whole
-        whole = whole.replace(b"'" + long + b"'", f"'{short}'".encode())
-    monkeypatch.setitem(queries, "bound_batch", whole)
+    for statement in ("bound_batch", "bound_load"):
+        whole = queries[statement]
+        for name, short in limits.items():
+            long = {"lock_timeout": b"10s", "idle_in_transaction_session_timeout": b"30s"}[name]
+            assert long in whole
+            whole = whole.replace(b"'" + long + b"'", f"'{short}'".encode())
+        monkeypatch.setitem(queries, statement, whole)
+
+
+class Once(list[Any]):
+    """A list that does something when its first entry comes."""
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        super().__init__()
+        self.act = act
+
+    def append(self, entry: Any) -> None:
+        """Note an entry."""
+        if not self:
+            self.act()
+        super().append(entry)
 
 
 def loaded_once(world: Any, losses: list[str], number: int) -> None:
@@ -72,42 +93,75 @@ def loaded_once(world: Any, losses: list[str], number: int) -> None:
     assert world.rows("select count(*) as n, max(attempts) from quarantined_records") == [(1, 1)]
 
 
-def test_a_table_locked_for_longer_than_the_lock_timeout_is_tried_again_until_it_is_free(
-    world: Any, coins: Coins, dsn: str, monkeypatch: pytest.MonkeyPatch, losses: list[str]
+@pytest.mark.parametrize("mode", ["share", "access exclusive"])
+def test_a_lock_held_for_longer_than_the_lock_timeout_is_waited_for_with_signs_of_life(
+    world: Any, coins: Coins, dsn: str, monkeypatch: pytest.MonkeyPatch, losses: list[str], mode: str
 ) -> None:
     bound(monkeypatch, lock_timeout="50ms")
     world.bodies, world.batch_size = [[*coins(30), {"id": 7}]], 10
+    renewed: list[int] = []
+
+    def renew(conn: Connection, run: Any) -> None:
+        renew_lease(conn, run)
+        renewed.append(run.seq)
+        if len(renewed) == 3:
+            locker.rollback()
+
+    monkeypatch.setattr(pipeline, "renew_lease", renew)
+    with connect(dsn, "locker") as locker, capture_logs() as logged:
+        locker.autocommit = False
+        world.seen = Once(lambda: locker.execute(f"lock table unified_data in {mode} mode".encode()))
+        assert world.run().status == "partial"
+    assert renewed == [1, 1, 1]
+    assert [(line["log_level"], "an index" in line["reason"]) for line in logged if line["event"] == "lock awaited"] == [("warning", True)]
+    assert len(world.cursors) == 1, "upstream was asked again"
+    loaded_once(world, losses, 0)
+
+
+@pytest.mark.parametrize("mode", ["share", "access exclusive"])
+def test_a_lock_that_stays_fails_the_run_which_the_next_one_continues(
+    world: Any, coins: Coins, dsn: str, monkeypatch: pytest.MonkeyPatch, losses: list[str], mode: str
+) -> None:
+    bound(monkeypatch, lock_timeout="50ms")
+    monkeypatch.setattr(locks, "LONGEST", 0.2)
+    world.bodies, world.batch_size = [coins(30)], 10
     with connect(dsn, "locker") as locker:
         locker.autocommit = False
-        locker.execute("lock table unified_data in access exclusive mode")
-        come_back = execute.come_back
-
-        def freed(*told: Any) -> Any:
-            if len(losses) == 2:
-                locker.rollback()
-            return come_back(*told)
-
-        monkeypatch.setattr(execute, "come_back", freed)
+        world.seen = Once(lambda: locker.execute(f"lock table unified_data in {mode} mode".encode()))
         outcome = world.run()
-    assert outcome.status == "partial"
-    assert "lock timeout" in losses[0]
-    loaded_once(world, losses, 3)
+    assert (outcome.status, outcome.counts, exit_code([outcome], world.stop, "fail")) == ("failed", Counts(inserted=10), 3)
+    assert str(outcome.error).endswith("it was not gone after 0.2 s: what was committed is safe, run the same command again to go on")
+    assert losses == []
+    told = world.rows("select status, error_type, error_message, lease_expires_at from etl_runs, etl_checkpoints")
+    assert told == [("failed", "Blocked", str(outcome.error), None)]
+    assert world.run().counts == Counts(inserted=20)
 
 
-def test_a_table_that_stays_locked_fails_the_run_which_the_next_one_continues(
-    world: Any, coins: Coins, dsn: str, monkeypatch: pytest.MonkeyPatch, losses: list[str]
-) -> None:
+def test_a_stop_ends_the_wait_for_a_lock(world: Any, coins: Coins, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bound(monkeypatch, lock_timeout="50ms")
     world.bodies = [coins(30)]
     with connect(dsn, "locker") as locker:
         locker.autocommit = False
-        locker.execute("lock table unified_data in access exclusive mode")
-        with pytest.raises(DatabaseError, match="lock timeout: what was committed is safe, run the same command again"):
-            world.run()
-    assert len(losses) == execute.TRIES
-    assert world.rows("select status, lease_expires_at from etl_runs, etl_checkpoints") == [("failed", None)]
-    reconnect(world.link)
+        locker.execute("lock table unified_data in share mode")
+        threading.Timer(0.3, world.stop.asked.set).start()
+        assert world.run().status == "cancelled"
+    world.stop.asked.clear()
     assert world.run().counts == Counts(inserted=30)
+
+
+def test_a_backfill_behind_the_making_of_an_index_goes_on_when_it_is_made(dsn: str, conn: Connection, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("symbol,name,price\nETH,Ether,1.5\n")
+    command = [str(Path(sys.executable).parent / "kasparro-etl"), "backfill", "--file", "a.csv"]
+    told = {"LOG_FORMAT": "json", "DATABASE_URL": dsn, "PATH": os.environ["PATH"]}
+    with connect(dsn, "locker") as locker:
+        locker.autocommit = False
+        locker.execute("lock table unified_data in share mode")
+        running = subprocess.Popen(command, env=told, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        time.sleep(13)
+        locker.rollback()
+    events = [json.loads(line)["event"] for line in running.communicate(timeout=30)[1].splitlines()]
+    assert (running.returncode, events.count("lock awaited"), "database lost" in events) == (0, 1, False), events
+    assert conn.execute("select count(*) as n from unified_data").fetchone() == {"n": 1}
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01"])

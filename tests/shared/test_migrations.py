@@ -204,6 +204,15 @@ def test_a_read_only_database_is_one_clear_line(empty_dsn: str) -> None:
         attempt()
 
 
+def test_a_function_that_acts_for_the_owner_is_open_to_nobody_else_and_looks_names_up_nowhere_else(conn: Connection) -> None:
+    query = """select proname as name, has_function_privilege('public', oid, 'execute') as open,
+                      proconfig::text ~ 'search_path=.*pg_temp' as bound
+               from pg_proc where prosecdef and pronamespace = 'public'::regnamespace order by 1"""
+    found = {row["name"]: (row["open"], row["bound"]) for row in conn.execute(query.encode())}
+    assert set(found) >= {"enqueue_run", "ensure_price_history", "make_price_month", "make_read_index"}
+    assert set(found.values()) == {(False, True)}, found
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_a_table_of_the_contract_has_the_columns_it_names(conn: Connection, table: str) -> None:
     found = conn.execute("select column_name as c from information_schema.columns where table_name = %s", [table]).fetchall()

@@ -45,7 +45,40 @@ def test_a_source_that_rests_does_not_cost_every_run_since(client: FlaskClient, 
     )
     conn.execute("analyze etl_runs")
     plan = "\n".join(str(row) for row in conn.execute(b"explain " + queries["list_last_pairs"]))
-    assert ("etl_runs_by_source" in plan, "etl_runs_pkey" in plan) == (True, False)
+    assert ("etl_runs_by_source_and_trigger" in plan, "etl_runs_pkey" in plan) == (True, False)
+
+
+def test_without_ids_replays_and_backfills_are_passed_over(client: FlaskClient, conn: Connection) -> None:
+    ids = [add_run(conn, trigger=trigger) for trigger in ("cron", "replay", "api", "backfill", "cli", "replay", "backfill")]
+    for _ in range(2):
+        add_run(conn, source="rss", trigger="replay")
+    found = client.get("/compare-runs").get_json()["comparisons"]
+    assert [(pair["a"]["id"], pair["b"]["id"]) for pair in found] == [(ids[2], ids[4])]
+    page = client.get("/compare-runs", headers={"Accept": "text/plain"}).get_data(as_text=True)
+    assert (f"run {ids[2]}" in page, f"run {ids[4]}" in page, f"run {ids[5]}" in page) == (True, True, False)
+
+
+def test_the_page_of_a_run_offers_the_run_of_its_kind_before_it(client: FlaskClient, conn: Connection) -> None:
+    ids = [add_run(conn, trigger=trigger) for trigger in ("cron", "replay", "api", "backfill", "replay")]
+    for before, run in ((0, 2), (1, 4)):
+        page = client.get(f"/runs/{ids[run]}", headers={"Accept": "text/html"}).get_data(as_text=True)
+        assert f"/compare-runs?a={ids[before]}&amp;b={ids[run]}" in page
+
+
+@pytest.mark.parametrize("name", ["list_last_pairs", "get_usual_run", "get_run_board"])
+def test_runs_of_another_trigger_in_between_cost_nothing(conn: Connection, name: str) -> None:
+    for _ in range(3):
+        add_run(conn, trigger="cron")
+    conn.execute(
+        "insert into etl_runs (source, trigger, status, started_at, finished_at, host, version)"
+        " select 'csv', 'replay', 'success', now(), now(), 'h', '1' from generate_series(1, 20000)"
+    )
+    newest = add_run(conn)
+    conn.execute("vacuum analyze etl_runs")
+    told = {"source": "csv", "run_id": newest, "trigger": "cli", "last": 10, "head": 1}
+    row = conn.execute(b"explain (analyze, buffers, format json) " + queries[name], told).fetchone()
+    plan = row["QUERY PLAN"][0]["Plan"] if row else {}
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 60
 
 
 @pytest.mark.parametrize(("records", "rule"), [(49, True), (51, False), (199, False), (201, True), (0, False)])
