@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
-import psycopg
-
+from etl.batch import Batch
 from etl.errors import Fenced
 from etl.lease import TTL, Counts, Run, renew_lease
-from etl.position import Position, write_position
-from etl.source import Payload, Row, Source
-from etl.validate import Rejected, Validated
-from shared.db import Connection, Json, driver_errors_named, fetch_one, one_line
+from etl.position import write_position
+from etl.rows import REFUSALS, without_poison, write_rows
+from etl.source import Source
+from etl.validate import Rejected
+from shared.db import Connection, Json, driver_errors_named, fetch_one
 from sql import queries
-
-REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded, UnicodeEncodeError)
-"""What the driver or Postgres says of a value it cannot take: NUL, lone surrogate, overflow, CHECK, a key too long."""
-
-
-def silent(_point: str) -> None:
-    """Listen to nothing."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Records of one payload, validated; `size` counts accepted and rejected; `after` is the position to commit.
-
-    `around` is told of the two edges of the commit; failure injection listens there. `lines` is what COPY reads, kept once made.
-    """
-
-    payload: Payload
-    sha256: bytes
-    first: int
-    size: int
-    validated: Validated
-    after: Position
-    around: Callable[[str], None] = silent
-
-    @cached_property
-    def lines(self) -> bytes:
-        return staged(self.validated.accepted)
 
 
 @driver_errors_named()
@@ -131,37 +100,6 @@ def payload_key(source: Source, batch: Batch) -> dict[str, Any]:
     return {"source_type": source.type, "source": source.name, "sha256": batch.sha256, "meta": Json(batch.payload.meta)}
 
 
-def write_rows(conn: Connection, source: Source, run: Run, batch: Batch, raw_id: int) -> tuple[int, int]:
-    """Stage the accepted rows by COPY, then write what is new or changed. Returns how many were inserted and updated."""
-    if not batch.validated.accepted:
-        return 0, 0
-    conn.execute(queries["create_staging"])
-    with conn.cursor() as cursor, cursor.copy(queries["stage_records"]) as copy:
-        copy.write(batch.lines)
-    params = {"source": source.name, "source_type": source.type, "run_id": run.id, "raw_id": raw_id, "replay": run.replay}
-    params |= {"fetched_at": batch.payload.fetched_at}
-    months = fetch_one(conn, queries["ensure_price_months"], params)
-    if months and months["low"]:
-        conn.execute(queries["upsert_replayed_prices" if run.replay else "upsert_price_history"], params | months)
-    if run.replay:
-        conn.execute(queries["forget_outdated"], params)
-    row = fetch_one(conn, queries["upsert_unified"], params)
-    assert row
-    for closing in ("resolve_replayed",) if run.replay else ("resolve_arrived", "resolve_payload"):
-        conn.execute(queries[closing], params)
-    return int(row["inserted"]), int(row["updated"])
-
-
-def staged(accepted: Sequence[tuple[int, Row]]) -> bytes:
-    """Write rows as the lines that COPY reads; the csv module does the quoting, an empty cell is null.
-
-    The line end is the long one so that a lone carriage return inside a cell is quoted too.
-    """
-    lines = io.StringIO()
-    csv.writer(lines, lineterminator="\r\n").writerows([(position, *row) for position, row in accepted])
-    return lines.getvalue().encode()
-
-
 def quarantine(conn: Connection, source: Source, run: Run, batch: Batch, raw_id: int) -> None:
     """Keep what was rejected: its bytes as upstream sent them, its place, every reason."""
     rejected = batch.validated.rejected
@@ -199,31 +137,3 @@ def counts(batch: Batch, inserted: int, updated: int) -> Counts:
     """Complete the counts: an accepted record that wrote nothing is unchanged."""
     accepted, rejected = len(batch.validated.accepted), len(batch.validated.rejected)
     return Counts(inserted, updated, accepted - inserted - updated, rejected)
-
-
-def without_poison(conn: Connection, source: Source, run: Run, batch: Batch) -> Batch:
-    """Move the records that Postgres refuses from accepted to rejected. Returns the batch itself when there is none."""
-    poison = find_poison(conn, source, run, batch)
-    if not poison:
-        return batch
-    accepted = [item for item in batch.validated.accepted if item[0] not in poison]
-    rejected = sorted([*batch.validated.rejected, *poison.values()], key=lambda bad: bad.position)
-    return replace(batch, validated=Validated(accepted, rejected))
-
-
-def find_poison(conn: Connection, source: Source, run: Run, batch: Batch) -> dict[int, Rejected]:
-    """Try the rows, then halves of what was refused, each in a transaction that is undone, down to the single culprits."""
-    accepted = batch.validated.accepted
-    try:
-        with conn.transaction(force_rollback=True):
-            conn.execute(queries["bound_batch"])
-            write_rows(conn, source, run, batch, raw_id=0)
-        return {}
-    except REFUSALS as refused:
-        if len(accepted) == 1:
-            position = accepted[0][0]
-            field = getattr(getattr(refused, "diag", None), "column_name", None) or ""
-            return {position: Rejected(position, ({"field": field, "reason": f"refused by Postgres: {one_line(refused)}"},))}
-    half = len(accepted) // 2
-    parts = (replace(batch, validated=Validated(part, [])) for part in (accepted[:half], accepted[half:]))
-    return {position: bad for part in parts for position, bad in find_poison(conn, source, run, part).items()}

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import structlog
 
 from etl.ahead import ahead
+from etl.batch import Batch
 from etl.drift.aliases import aliased
 from etl.drift.aside import count_known_invalid, pass_by, set_aside
 from etl.drift.profile import PEEK
@@ -26,7 +27,7 @@ from etl.drift.watch import Verdict, look, look_at_refused, note_ended, note_loa
 from etl.errors import FailureInjected, OneOfMany, Refused
 from etl.guard import find_invalid, find_shrink, of_payload
 from etl.lease import Counts, Run, get_pending, get_usual_snapshot, renew_lease
-from etl.load import Batch, find_payload, load, refuse, rehearse
+from etl.load import find_payload, load, refuse, rehearse
 from etl.locks import behind_locks
 from etl.position import Position, pending
 from etl.snapshot import Snapshot, add_batch, begin_payload, count_with, mark_absent

@@ -9,10 +9,12 @@ from typing import Any
 import structlog
 
 from etl.backfill.retry import content_of, retry_points
+from etl.batch import Batch
 from etl.drift.aliases import aliased
 from etl.errors import Stopped
 from etl.lease import Counts, Run, begin_run, finish_run
-from etl.load import Batch, load, without_poison
+from etl.load import load
+from etl.rows import without_poison
 from etl.source import Payload, Source
 from etl.stop import Stop, check
 from etl.validate import validate

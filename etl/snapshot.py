@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from etl.batch import Batch
 from etl.lease import Run, renew_lease
-from etl.load import Batch
 from etl.source import Payload, Source, Unreadable
 from shared.db import Connection, driver_errors_named
 from sql import queries

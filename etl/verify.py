@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from etl.batch import staged
 from etl.drift.aliases import aliased
-from etl.load import REFUSALS, staged
 from etl.replay import Selection, count_pruned, list_stored, read_stored
+from etl.rows import REFUSALS
 from etl.source import Payload, Row, Source
 from etl.stop import Stop, check
 from etl.validate import validate

@@ -20,7 +20,7 @@ DOORS = {
         "shared/db.py",
         "shared/roles.py",
         "shared/embedded.py",
-        "etl/load.py",
+        "etl/rows.py",
         "etl/lease.py",
         "web/db.py",
         "web/enqueue.py",

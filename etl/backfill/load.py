@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from etl.backfill.store import FENCED, Chunk, mark_chunk, require_worker
+from etl.batch import Batch, silent, staged
 from etl.errors import Fenced, Refused
 from etl.lease import Counts, Run
-from etl.load import REFUSALS, Batch, counted, counts, entry, quarantine, silent, staged, store_payload, without_poison, write_rows
+from etl.load import counted, counts, entry, quarantine, store_payload
 from etl.position import Position
+from etl.rows import REFUSALS, without_poison, write_rows
 from etl.source import Payload, Source
 from etl.validate import validate
 from shared.db import Connection, driver_errors_named, fetch_one

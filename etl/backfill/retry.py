@@ -12,8 +12,10 @@ from etl.backfill.begin import HISTORIES
 from etl.backfill.files import point_view
 from etl.backfill.history import view
 from etl.backfill.load import Content, fingerprint, quarantine_points, write_points
+from etl.batch import Batch
 from etl.lease import Counts, Run
-from etl.load import REFUSALS, Batch, advance, counts, trace, without_poison
+from etl.load import advance, counts, trace
+from etl.rows import REFUSALS, without_poison
 from etl.source import Payload
 from etl.validate import Validated, validate
 from shared.db import Connection, driver_errors_named

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
+from etl.batch import Batch
 from etl.lease import Counts, Run, renew_lease
-from etl.load import Batch, advance, counted, find_payload, store_payload, trace
+from etl.load import advance, counted, find_payload, store_payload, trace
 from etl.source import Source
 from shared.db import Connection, Json, driver_errors_named, fetch_one
 from sql import queries

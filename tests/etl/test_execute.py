@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from etl import execute, load
+from etl import execute
+from etl.batch import Batch
 from etl.errors import Fenced
 from etl.lease import Counts, begin_run, finish_run
 from etl.stop import Stop, on_signals
@@ -30,7 +31,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def at_commit(world: Any, monkeypatch: pytest.MonkeyPatch, edge: str, number: int, act: Callable[[], None]) -> None:
     """Do something at one edge of the n-th commit."""
-    batch, seen = load.Batch, [0]
+    batch, seen = Batch, [0]
 
     def around(point: str) -> None:
         seen[0] += point == edge

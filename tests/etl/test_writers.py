@@ -10,9 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from etl.batch import Batch
 from etl.lease import Run, begin_run
-from etl.load import Batch, write_rows
 from etl.position import Position
+from etl.rows import write_rows
 from etl.source import Payload, Row, Source
 from etl.validate import Validated
 from shared.db import Connection, connect

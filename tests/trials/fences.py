@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from etl import load
+from etl.batch import Batch
 from etl.lease import Counts, Run
 from etl.source import Source
 from shared.db import Connection, LockTimeout, connect
@@ -117,7 +118,7 @@ def after_batch(number: int, *, fence: bool) -> Callable[[], None]:
         stopping(0, short=True, fence=fence)()
         original, seen = load.commit, list[int]()
 
-        def commit(conn: Connection, source: Source, run: Run, batch: load.Batch) -> tuple[Run, Counts]:
+        def commit(conn: Connection, source: Source, run: Run, batch: Batch) -> tuple[Run, Counts]:
             done = original(conn, source, run, batch)
             seen.append(1)
             if len(seen) == number:

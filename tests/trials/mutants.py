@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from etl import load
+from etl.batch import Batch
 from etl.lease import Counts, Run
-from etl.load import Batch
+from etl.rows import write_rows
 from etl.source import Source
 from shared.db import Connection
 from sql import queries
@@ -24,7 +25,7 @@ def checkpoint_apart() -> None:
     def commit(conn: Connection, source: Source, run: Run, batch: Batch) -> tuple[Run, Counts]:
         with conn.transaction():
             raw_id = load.store_payload(conn, source, run, batch)
-            inserted, updated = load.write_rows(conn, source, run, batch, raw_id)
+            inserted, updated = write_rows(conn, source, run, batch, raw_id)
             load.quarantine(conn, source, run, batch, raw_id)
         with conn.transaction():
             seq = load.advance(conn, run, batch)

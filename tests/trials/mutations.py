@@ -27,8 +27,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from etl.batch import staged
 from etl.errors import SourceError
-from etl.load import staged
 from etl.source import Payload, Row
 from etl.sources import SOURCES
 from etl.validate import validate

@@ -23,6 +23,7 @@ from pathlib import Path
 import structlog
 
 from etl import load
+from etl.batch import Batch
 from etl.lease import Run
 from shared import embedded
 from shared.db import Connection, connect
@@ -126,7 +127,7 @@ def stop_in_batch() -> None:
     """Let this process stop itself before its first batch."""
     original, stopped = load.advance, list[bool]()
 
-    def advance(conn: Connection, run: Run, batch: load.Batch) -> int:
+    def advance(conn: Connection, run: Run, batch: Batch) -> int:
         if not stopped:
             stopped.append(True)
             os.kill(os.getpid(), signal.SIGSTOP)
