@@ -7,10 +7,8 @@ extract | parse | batches | validate | load      (each `load` is one transaction
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -19,6 +17,7 @@ import structlog
 
 from etl.ahead import ahead
 from etl.batch import Batch
+from etl.batches import ready
 from etl.drift.aliases import aliased
 from etl.drift.aside import count_known_invalid, pass_by, set_aside
 from etl.drift.profile import PEEK
@@ -29,11 +28,11 @@ from etl.guard import find_invalid, find_shrink, of_payload
 from etl.lease import Counts, Run, get_pending, get_usual_snapshot, renew_lease
 from etl.load import find_payload, load, refuse, rehearse
 from etl.locks import behind_locks
-from etl.position import Position, pending
+from etl.position import Position
 from etl.snapshot import Snapshot, add_batch, begin_payload, count_with, mark_absent
 from etl.source import Cursor, Payload
 from etl.stop import check
-from etl.validate import Validated, validate
+from etl.validate import Validated
 from etl.waits import fetch_of
 from etl.work import Progress, Work
 
@@ -41,56 +40,93 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
+@dataclass(slots=True)
+class Ingestion:
+    """A run on its way through its payloads: the run as it stands, what it did, and where its source stands before the payload in hand.
+
+    `left` is how many records it may still take, None without a bound; `apart` what the breaker leaves out of its ratio.
+    """
+
+    work: Work
+    run: Run
+    known: Known
+    left: int | None
+    cursor: Cursor
+    done: int = 0
+    counts: Counts = field(default_factory=Counts)
+    apart: Counts = field(default_factory=Counts)
+    snapshot: Snapshot = field(default_factory=Snapshot)
+
+
 def ingest(work: Work, run: Run) -> Iterator[Progress]:
     """Load payload after payload, batch after batch; tell of each batch once it is committed.
 
     Raises Refused, Blocked, SourceError, FailureInjected, Stopped, Fenced, DatabaseError; what was told of stays.
     """
-    write = rehearse if work.options.dry_run else load
-    known = get_known(work.link.conn, work.source.name)
     work = replace(work, source=aliased(work.link.conn, work.source))
-    counts, held, snapshot, left, cursor, before = Counts(), Counts(), Snapshot(), allowance(work, run), run.position.cursor, 0
+    known = get_known(work.link.conn, work.source.name)
+    ingestion = Ingestion(work, run, known, allowance(work, run), run.position.cursor)
     for payload, start in payloads(work, run, known):
-        digest = hashlib.sha256(payload.body)
-        for note in payload.notes:
-            log.warning("payload noted", url=payload.url, note=note)
-        begin_payload(snapshot, payload, start)
-        held = counts if run.replay else held  # the breaker of a replay judges payload by payload
-        work.chaos.strike("in parse")
-        values, refusal = opened(work, payload, snapshot)
-        verdict, values = looked_at(work, run, known, payload, values) if start == 0 and payload.head else (Verdict(), values)
-        if verdict.refused or verdict.aside:
-            run, done = hold(work, run, verdict, payload, digest, values)
-            counts, held, cursor, before, snapshot.begun = counts + done, held + done, payload.cursor, payload.done, False
-            yield Progress(counts, payload.done, payload.total)
-            if verdict.refused and not run.replay:  # a replay passes by what still waits in quarantine as a whole
-                raise verdict.refused
-            if (left := spend(work, left, done.total)) == 0:
-                return
-            continue
-        for batch, last in ahead(ready(work, payload, digest, cursor, values, start, left)):
-            check(work.stop)
-            if refused := refusal or invalid(work, run, counts, held, batch):
-                if run.replay and payload.head and batch.first == 0:
-                    run, done = hold(work, run, Verdict(keep=True), payload, digest, iter(work.source.parse(payload)))
-                    counts, verdict = counts + done, Verdict()
-                    yield Progress(counts, payload.done, payload.total)
-                    break
-                yield Progress(counts + keep(work, run, batch), payload.done, payload.total)
-                raise refused
-            run, done = patiently(work, run, partial(write, work.link.conn, work.source, run, batch))
-            counts += done
-            add_batch(snapshot, batch)
-            log.debug("batch loaded", records=batch.size, position=batch.first)
-            yield Progress(counts, payload.done if last else before, payload.total)
-            if (left := spend(work, left, batch.size)) == 0:
-                return
-        note_loaded(work, run, known, verdict)
-        cursor, before = payload.cursor, payload.done
-        if payload.list_end and snapshot.begun:
-            if payload.list_end == "whole" and run.id:
-                patiently(work, run, partial(mark_absent, work.link.conn, run, snapshot))
-            yield Progress(counts, payload.done, payload.total, snapshot.records)
+        yield from take(ingestion, payload, start)
+        if ingestion.left == 0:
+            return
+
+
+def take(ingestion: Ingestion, payload: Payload, start: int) -> Iterator[Progress]:
+    """Load a payload from record `start` on, or keep it whole where its drift says so."""
+    work, digest = ingestion.work, hashlib.sha256(payload.body)
+    for note in payload.notes:
+        log.warning("payload noted", url=payload.url, note=note)
+    begin_payload(ingestion.snapshot, payload, start)
+    if ingestion.run.replay:
+        ingestion.apart = ingestion.counts  # the breaker of a replay judges payload by payload
+    work.chaos.strike("in parse")
+    values, shrunk = opened(work, payload, ingestion.snapshot)
+    verdict = Verdict()
+    if start == 0 and payload.head:
+        verdict, values = looked_at(ingestion, payload, values)
+    if verdict.refused or verdict.aside:
+        done = hold(ingestion, verdict, payload, digest, values)
+        ingestion.snapshot.begun = False
+        yield Progress(ingestion.counts, payload.done, payload.total)
+        if verdict.refused and not ingestion.run.replay:  # a replay passes by what still waits in quarantine as a whole
+            raise verdict.refused
+        ingestion.left = spend(work, ingestion.left, done.total)
+    else:
+        loaded = yield from load_batches(ingestion, payload, digest, values, start, shrunk)
+        if ingestion.left == 0:
+            return
+        note_loaded(work, ingestion.run, ingestion.known, verdict if loaded else Verdict())
+    ingestion.cursor, ingestion.done = payload.cursor, payload.done
+    if payload.list_end and ingestion.snapshot.begun:
+        if payload.list_end == "whole" and ingestion.run.id:
+            patiently(work, ingestion.run, partial(mark_absent, work.link.conn, ingestion.run, ingestion.snapshot))
+        yield Progress(ingestion.counts, payload.done, payload.total, ingestion.snapshot.records)
+
+
+def load_batches(
+    ingestion: Ingestion, payload: Payload, digest: Any, values: Iterator[Any], start: int, shrunk: Refused | None
+) -> Generator[Progress, None, bool]:
+    """Commit the batches of a payload, each by itself. False when a replay kept the payload whole instead. Raises Refused."""
+    work, write = ingestion.work, rehearse if ingestion.work.options.dry_run else load
+    for batch, last in ahead(ready(work, payload, digest, ingestion.cursor, values, start, ingestion.left)):
+        check(work.stop)
+        if refused := shrunk or invalid(ingestion, batch):
+            if ingestion.run.replay and payload.head and batch.first == 0:
+                hold(ingestion, Verdict(keep=True), payload, digest, iter(work.source.parse(payload)))
+                yield Progress(ingestion.counts, payload.done, payload.total)
+                return False
+            yield Progress(ingestion.counts + keep(work, ingestion.run, batch), payload.done, payload.total)
+            raise refused
+        ingestion.run, done = patiently(work, ingestion.run, partial(write, work.link.conn, work.source, ingestion.run, batch))
+        ingestion.counts += done
+        add_batch(ingestion.snapshot, batch)
+        log.debug("batch loaded", records=batch.size, position=batch.first)
+        yield Progress(ingestion.counts, payload.done if last else ingestion.done, payload.total)
+        ingestion.left = spend(work, ingestion.left, batch.size)
+        if ingestion.left == 0:
+            break
+    return True
 
 
 def patiently(work: Work, run: Run, write: Callable[[], T]) -> T:
@@ -98,22 +134,26 @@ def patiently(work: Work, run: Run, write: Callable[[], T]) -> T:
     return behind_locks(write, partial(renew_lease, work.link.conn, run) if run.id else lambda: None, work.stop)
 
 
-def looked_at(work: Work, run: Run, known: Known, payload: Payload, values: Iterator[Any]) -> tuple[Verdict, Iterator[Any]]:
+def looked_at(ingestion: Ingestion, payload: Payload, values: Iterator[Any]) -> tuple[Verdict, Iterator[Any]]:
     """Compare a payload's first records with what its stream sent so far, and give all of them back."""
-    head = list(islice(values, PEEK))
-    return look(work, run, known, work.source, payload, head), chain(head, values)
+    work, head = ingestion.work, list(islice(values, PEEK))
+    return look(work, ingestion.run, ingestion.known, work.source, payload, head), chain(head, values)
 
 
-def hold(work: Work, run: Run, verdict: Verdict, payload: Payload, digest: Any, values: Iterator[Any]) -> tuple[Run, Counts]:
+def hold(ingestion: Ingestion, verdict: Verdict, payload: Payload, digest: Any, values: Iterator[Any]) -> Counts:
     """Keep a payload whole instead of loading it: passed by, or left for the next run when the run is refused."""
+    work, run = ingestion.work, ingestion.run
     if verdict.refused and not verdict.keep and not run.replay:
-        return run, Counts()
+        return Counts()
     batch = Batch(payload, digest.digest(), 0, sum(1 for _ in values), Validated([], []), Position(payload.cursor))
     if work.options.dry_run:
-        return run, Counts(quarantined=batch.size)
-    if run.replay:
-        return run, pass_by(work.link.conn, work.source, run, batch)
-    return set_aside(work.link.conn, work.source, run, batch, verdict.drifts, verdict.reason, move=verdict.aside)
+        done = Counts(quarantined=batch.size)
+    elif run.replay:
+        done = pass_by(work.link.conn, work.source, run, batch)
+    else:
+        ingestion.run, done = set_aside(work.link.conn, work.source, run, batch, verdict.drifts, verdict.reason, move=verdict.aside)
+    ingestion.counts, ingestion.apart = ingestion.counts + done, ingestion.apart + done
+    return done
 
 
 def payloads(work: Work, run: Run, known: Known) -> Iterator[tuple[Payload, int]]:
@@ -148,52 +188,15 @@ def opened(work: Work, payload: Payload, snapshot: Snapshot) -> tuple[Iterator[A
     )
 
 
-def ready(
-    work: Work, payload: Payload, digest: Any, cursor: Cursor, values: Iterator[Any], start: int, left: int | None
-) -> Iterator[tuple[Batch, bool]]:
-    """Make batches of values from position `start` on, at most `left` records, ready to be committed; tell which is the payload's last.
-
-    `cursor` is where the source stood before the payload.
-    """
-    for first, part, last in batches(values, start, work.options.batch_size):
-        if left is not None:
-            part, last, left = part[:left], last and len(part) <= left, max(left - len(part), 0)
-        after = Position(payload.cursor) if last else Position(cursor, pending(payload, digest.hexdigest(), first + len(part)))
-        yield stage(Batch(payload, digest.digest(), first, len(part), validate(work.source, part, first), after, work.chaos.strike)), last
-        if left == 0:
-            return
-
-
-def stage(batch: Batch) -> Batch:
-    """Make a batch's lines now, so that its transaction need not: a thread does so while the batch before is written."""
-    with suppress(UnicodeEncodeError):  # raised again where a culprit is looked for
-        assert batch.lines is not None
-    return batch
-
-
-def batches(values: Iterator[Any], start: int, size: int) -> Iterator[tuple[int, list[Any], bool]]:
-    """Cut values from position `start` on into lists of at most `size`, each with its first position and whether it is the last.
-
-    There is always one, empty when nothing is left: a payload without records still moves the checkpoint.
-    """
-    deque(islice(values, start), maxlen=0)
-    part = list(islice(values, size))
-    while True:
-        following = list(islice(values, size))
-        yield start, part, not following
-        if not following:
-            return
-        start, part = start + len(part), following
-
-
-def invalid(work: Work, run: Run, counts: Counts, held: Counts, batch: Batch) -> Refused | None:
+def invalid(ingestion: Ingestion, batch: Batch) -> Refused | None:
     """The refusal of a batch that makes too many records of the run invalid; payloads held back as a whole do not count.
 
     A replay takes as many as invalid as runs did that loaded the payload.
     """
-    seen, bad = counts.total - held.total + batch.size, counts.quarantined - held.quarantined + len(batch.validated.rejected)
+    work, counts, apart = ingestion.work, ingestion.counts, ingestion.apart
+    seen, bad = counts.total - apart.total + batch.size, counts.quarantined - apart.quarantined + len(batch.validated.rejected)
     refused = find_invalid(seen, bad, work.settings.etl_max_invalid_ratio)
-    if not refused or not run.replay:
+    if not refused or not ingestion.run.replay:
         return refused
     raw_id = find_payload(work.link.conn, work.source, batch)
     if bad <= count_known_invalid(work.link.conn, work.source.name, raw_id):

@@ -38,7 +38,7 @@ def at_commit(world: Any, monkeypatch: pytest.MonkeyPatch, edge: str, number: in
         if point == edge and seen[0] == number:
             act()
 
-    monkeypatch.setattr("etl.pipeline.Batch", lambda *told: replace(batch(*told[:6]), around=around))
+    monkeypatch.setattr("etl.batches.Batch", lambda *told: replace(batch(*told[:6]), around=around))
 
 
 @pytest.mark.parametrize("edge", ["before commit", "after commit"])
