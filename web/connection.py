@@ -6,11 +6,13 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg import conninfo
 from psycopg.rows import DictRow, dict_row
+from psycopg.waiting import Ready
 
 from sql import queries
 
@@ -28,16 +30,24 @@ class Overdue(psycopg.OperationalError):
     """The server let the time pass that a read has, and said nothing."""
 
 
+@dataclass(slots=True)
+class Heard:
+    """When the server last said something, on whichever of a process's connections (monotonic)."""
+
+    at: float = -math.inf
+
+
 class Connection(psycopg.Connection[DictRow]):
     """A connection whose waits end at `until` (monotonic), whatever the server, the network or a lock does."""
 
     until: float = math.inf
     outage: int = 0
+    heard: Heard = Heard()
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Wait for the server, but no longer than `until`: then close the connection and raise Overdue."""
         try:
-            return super().wait(gen if self.until == math.inf else bounded(gen, self.until), *args, **kwargs)
+            return super().wait(gen if self.until == math.inf else bounded(gen, self.until, self.heard), *args, **kwargs)
         except Overdue:
             self.close()
             raise
@@ -79,14 +89,17 @@ def is_read_only(conn: Connection) -> bool:
     return conn.info.parameter_status("default_transaction_read_only") == "on"
 
 
-def bounded(gen: Any, until: float) -> Any:
+def bounded(gen: Any, until: float, heard: Heard) -> Any:
     """Pass a wait of the driver through, which wakes up every tenth of a second; raise Overdue once it does so after `until`."""
     try:
         state = next(gen)
         while True:
             ready = yield state
-            if not ready and time.monotonic() > until:
+            now = time.monotonic()
+            if not ready and now > until:
                 raise Overdue("the server did not answer in time")
+            if ready & Ready.R:
+                heard.at = now
             state = gen.send(ready)
     except StopIteration as end:
         return end.value

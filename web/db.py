@@ -16,8 +16,9 @@ import structlog
 from psycopg.rows import DictRow, dict_row
 
 from shared.errors import DatabaseError, SchemaError
+from sql import queries
 from web.connection import Connection as Connection
-from web.connection import Overdue, connect, guarded
+from web.connection import Heard, Overdue, connect, guarded
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -30,15 +31,17 @@ QUIET = 0.5
 """Seconds between two attempts to reach a database that is down; every read in between fails at once."""
 LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 SLOW = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
+TOO_LONG = "the database took too long to answer"
 UNMIGRATED = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction)
 
 
 @dataclass(slots=True)
 class Reader:
-    """The way to one database: its address, each thread's connection, and whether it is down."""
+    """The way to one database: its address, each thread's connection, when it last said something, and whether it is down."""
 
     dsn: str
     local: threading.local = field(default_factory=threading.local)
+    heard: Heard = field(default_factory=Heard)
     attempt: threading.Lock = field(default_factory=threading.Lock)
     down: bool = False
     retry_at: float = 0.0
@@ -55,7 +58,8 @@ def read(reader: Reader, work: Callable[[Connection], T], patience: float = PATI
 
     Raises DatabaseError when the database is down, full, slow or closed to us, SchemaError when its tables are not those of this version.
     """
-    until = time.monotonic() + patience
+    began = time.monotonic()
+    until = began + patience
     while True:
         conn, kept = connection(reader, until)
         conn.until = until
@@ -63,10 +67,12 @@ def read(reader: Reader, work: Callable[[Connection], T], patience: float = PATI
             with guarded(conn):
                 return work(conn)
         except Overdue as overdue:
-            note_outage(reader)
-            raise DatabaseError("the database does not answer", passing=True) from overdue
+            if reader.heard.at < began:
+                note_outage(reader)
+                raise DatabaseError("the database does not answer", passing=True) from overdue
+            raise DatabaseError(TOO_LONG, passing=True) from overdue  # it answers others, or answered us before: this read alone is lost
         except SLOW as slow:
-            raise DatabaseError("the database took too long to answer", passing=True) from slow
+            raise DatabaseError(TOO_LONG, passing=True) from slow
         except UNMIGRATED as missing:
             raise SchemaError("the schema is not the one this version reads: run `kasparro-etl migrate`") from missing
         except psycopg.errors.InsufficientPrivilege as closed:
@@ -100,17 +106,18 @@ def connection(reader: Reader, until: float) -> tuple[Connection, bool]:
     if kept is not None and not kept.closed and kept.outage == reader.outages:
         return kept, True
     forget(reader)
-    trying = reader.down
+    trying, began = reader.down, time.monotonic()
     if trying and (time.monotonic() < reader.retry_at or not reader.attempt.acquire(blocking=False)):
         raise DatabaseError("the database cannot be reached", passing=True)
     try:
         reader.local.conn = conn = connect_within(reader.dsn, min(CONNECTING, until - time.monotonic()))
-        conn.outage = reader.outages
+        conn.outage, conn.heard = reader.outages, reader.heard
         if reader.down:
             log.info("database reached")
         reader.down = False
     except (psycopg.Error, TimeoutError) as error:
-        reader.down, reader.retry_at = True, time.monotonic() + QUIET
+        if not (isinstance(error, TimeoutError) and reader.heard.at > began):  # a server that answers others is slow, not gone
+            reader.down, reader.retry_at = True, time.monotonic() + QUIET
         raise DatabaseError("the database cannot be reached", passing=True) from error
     finally:
         if trying:
@@ -119,7 +126,7 @@ def connection(reader: Reader, until: float) -> tuple[Connection, bool]:
 
 
 def note_outage(reader: Reader) -> None:
-    """Take every connection of the process for lost: a server that kept one of us waiting keeps all of us."""
+    """Take every connection of the process for lost: a server that kept one of us waiting and told the others nothing keeps all of us."""
     reader.outages += 1
     reader.down, reader.retry_at = True, time.monotonic() + QUIET
     forget(reader)
@@ -164,7 +171,7 @@ def read_within(conn: Connection, bounded: bytes, values: Mapping[str, Any]) -> 
     whole = conn.transaction() if conn.info.transaction_status else nullcontext()
     try:
         with whole, psycopg.ClientCursor(conn, row_factory=dict_row) as cursor:
-            cursor.execute(bounded, values)
+            cursor.execute(bounded + b";" + queries["end_bounded"], values)
             cursor.nextset()
             return cursor.fetchall()
     except psycopg.errors.QueryCanceled as slow:

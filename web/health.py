@@ -22,8 +22,6 @@ from web.stats import SOURCES
 blueprint = Blueprint("health", __name__)
 
 Stand = Literal["idle", "running", "failed", "never_run"]
-PATIENCE = 1.2
-"""Seconds the database has to answer a probe."""
 VERSION = version("kasparro-etl")
 
 
@@ -110,7 +108,7 @@ def get_ready() -> Response:
 
 def found_health() -> list[SourceHealthAnswer]:
     """Read how every source stands. Raises DatabaseError, SchemaError."""
-    lines = read(state().reader, lambda conn: conn.execute(queries["list_source_health"], {"sources": SOURCES}).fetchall(), PATIENCE)
+    lines = read(state().reader, lambda conn: conn.execute(queries["list_source_health"], {"sources": SOURCES}).fetchall())
     interval = state().settings.etl_interval_minutes
     return [SourceHealthAnswer.model_validate(line | judged(line, interval)) for line in lines]
 

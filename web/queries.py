@@ -71,7 +71,7 @@ def search(conn: Connection, selection: Selection, window: Window, columns: Sequ
     """Read a page within bounds: both in one message, which is a transaction of its own. Raises QueryCanceled after `patience` ms."""
     values = bind(selection, window) | {"patience": str(patience)}
     with conn.transaction() if conn.info.transaction_status else nullcontext(), psycopg.ClientCursor(conn, row_factory=dict_row) as cursor:
-        cursor.execute(queries["bound_search"] + b";" + write_page(selection, window, columns), values)
+        cursor.execute(b";".join((queries["bound_search"], write_page(selection, window, columns), queries["end_bounded"])), values)
         cursor.nextset()
         return cursor.fetchall()[0]
 

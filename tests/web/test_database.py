@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psycopg
@@ -22,10 +24,14 @@ from shared.db import Connection, connect
 from shared.errors import DatabaseError
 from shared.migrations import migrate
 from shared.settings import read_settings
-from web import create_app, errors
+from tests.conftest import RECORD
+from web import create_app, db, errors
+from web import queries as reads
 from web.connection import Connection as ReadOnly
+from web.connection import connect as connect_reader
 from web.connection import guarded
-from web.db import forget, open_reader, read
+from web.db import forget, open_reader, read, read_within
+from web.statements import Selection, Window
 
 READS = ("/runs", "/runs/1", "/stats", "/compare-runs", "/quarantine", "/drift", "/health/ready")
 
@@ -182,6 +188,84 @@ def test_a_frozen_server_is_given_up_and_found_again(dsn: str) -> None:
     forget(reader)
 
 
+def test_a_read_that_takes_too_long_is_refused_alone_while_the_server_answers_others(dsn: str) -> None:
+    reader, stop, answered = open_reader(dsn), threading.Event(), list[Any]()
+
+    def ask() -> None:
+        while not stop.is_set():
+            answered.append(read(reader, lambda conn: conn.execute("select 1 as n").fetchone()))
+        forget(reader)
+
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        with pytest.raises(DatabaseError, match="took too long"):
+            read(reader, lambda conn: conn.execute("select pg_sleep(1)"), patience=0.3)
+        before = len(answered)
+        time.sleep(0.2)
+        stop.set()
+        for each in asking:
+            each.result()
+    assert len(answered) > before
+    assert read(reader, lambda conn: conn.execute("select 1 as n").fetchone()) == {"n": 1}
+    forget(reader)
+
+
+def test_statements_that_together_take_too_long_are_no_outage(dsn: str) -> None:
+    reader = open_reader(dsn)
+
+    def work(conn: ReadOnly) -> None:
+        for _ in range(3):
+            conn.execute("select pg_sleep(0.2)")
+
+    with pytest.raises(DatabaseError, match="took too long"):
+        read(reader, work, patience=0.3)
+    assert read(reader, lambda conn: conn.execute("select 1 as n").fetchone()) == {"n": 1}
+    forget(reader)
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_connection_that_is_not_made_in_time_is_an_outage_only_where_nobody_is_answered(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    reader = open_reader(dsn)
+
+    def slowly(dsn: str) -> ReadOnly:
+        time.sleep(0.2)
+        reader.heard.at = time.monotonic() if others else -1.0
+        time.sleep(0.4)
+        return connect_reader(dsn)
+
+    monkeypatch.setattr(db, "CONNECTING", 0.4)
+    monkeypatch.setattr(db, "connect", slowly)
+    with pytest.raises(DatabaseError, match="cannot be reached"):
+        read(reader, lambda conn: conn.execute("select 1"))
+    assert reader.down is not others
+    forget(reader)
+
+
+@pytest.mark.parametrize("way", ["search", "read_within"])
+def test_a_timeout_that_strikes_as_a_statement_ends_does_not_cancel_the_next(dsn: str, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """Statements as long as they may be: about every third would have the one after it cancelled."""
+    size, ended = 10_000.0, {True: 0, False: 0}
+
+    def long(*_: Any) -> bytes:
+        return b"select count(*) from generate_series(1, %d)" % size
+
+    monkeypatch.setattr(reads, "write_page", long)
+    with connect_reader(dsn) as conn:
+        for _ in range(300):
+            try:
+                if way == "search":
+                    reads.search(conn, Selection(("csv",), {}), Window("id", False, 1), ["id"], 5)
+                else:
+                    read_within(conn, b"select set_config('statement_timeout', '5', true);" + long(), {})
+                size, ended[True] = size * 1.02, ended[True] + 1
+            except (psycopg.errors.QueryCanceled, TimeoutError):
+                size, ended[False] = size * 0.98, ended[False] + 1
+            assert conn.execute("select 1 as n").fetchone() == {"n": 1}
+    assert min(ended.values()) > 10, ended
+
+
 def test_a_burst_of_failures_is_reported_once(client_of: Callable[[str], FlaskClient], capfd: pytest.CaptureFixture[str]) -> None:
     client = client_of("postgresql://nobody@127.0.0.1:1/none")
     errors.reported.clear()
@@ -220,3 +304,54 @@ def test_a_database_stopped_and_started_under_load(serve: Callable[..., Any], em
     assert {status for status, _, began in seen if began > back + 2} == {200}
     assert len(served.lines("database unavailable")) <= 2
     embedded.stop(server)
+
+
+@contextmanager
+def frozen(dsn: str) -> Iterator[None]:
+    """Stop every process of a server for the length of a block, the one that accepts connections first."""
+    with connect(dsn, "freezer") as conn:
+        (first,) = conn.execute("select split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::integer as pid").fetchall()
+        pids = [first["pid"], *(row["pid"] for row in conn.execute("select pid from pg_stat_activity").fetchall())]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+
+def test_a_server_frozen_under_load_is_a_503_in_time_for_everybody_and_served_again_once_it_thaws(
+    serve: Callable[..., Any], embedded_home: Path
+) -> None:
+    server = embedded.start(embedded_home)
+    with connect(server.dsn, "tests") as conn:
+        migrate(conn)
+        conn.execute(RECORD)
+    url, seen, stop = serve(API_DATABASE_URL=server.dsn).url, list[tuple[int, float, float]](), threading.Event()
+
+    def ask(number: int) -> None:
+        path = ("/data?symbol=x", "/runs", "/health", "/data?min_price=1&sort=name")[number % 4]
+        while not stop.is_set():
+            began = time.monotonic()
+            status = requests.get(f"{url}{path}", timeout=20).status_code
+            seen.append((status, time.monotonic() - began, began))
+            time.sleep(0.02)
+
+    with ThreadPoolExecutor(16) as pool:
+        asking = [pool.submit(ask, number) for number in range(16)]
+        time.sleep(1)
+        with frozen(server.dsn):
+            froze = time.monotonic()
+            time.sleep(5)
+            thawed = time.monotonic()
+        time.sleep(3)
+        stop.set()
+        for each in asking:
+            each.result()
+    embedded.stop(server)
+    during = [(status, took) for status, took, began in seen if froze + 0.5 < began < thawed - 1.5]
+    assert {status for status, _ in during} == {503}
+    assert max(took for _, took in during) < 2.5
+    assert median(took for _, took in during) < 0.5, "requests wait in line"
+    assert {status for status, _, began in seen if began > thawed + 1.5} == {200}
