@@ -70,6 +70,20 @@ where d.id = any (%(ids)s::bigint[]) and d.accepted_at is null and d.resolved_at
                   and r.status in ('success', 'partial')))
 returning d.id, d.stream, d.field, d.change
 
+-- name: mark_advice_outdated
+-- Tell the next step of open entries of whole payloads that advise to accept changes which are all closed: such a payload is of the past.
+update quarantined_records q
+set errors = jsonb_set(q.errors, '{0,reason}', to_jsonb(regexp_replace(
+    q.errors -> 0 ->> 'reason', '(: check its address, or if that is right|: see `kasparro-etl drift list`, then) `kasparro-etl drift accept [0-9 ]+`$',
+    ': that has ended: `kasparro-etl quarantine dismiss ' || q.id || '` closes this entry')))
+where q.source = %(source)s and q.external_id is null and q.resolved_at is null and q.raw_position is null
+  and q.errors -> 0 ->> 'reason' ~ '`kasparro-etl drift accept [0-9 ]+`$'
+  and not exists (
+      select from schema_drift d
+      where d.id = any (string_to_array(substring(q.errors -> 0 ->> 'reason' from '`kasparro-etl drift accept ([0-9 ]+)`$'), ' ')::bigint[])
+        and d.resolved_at is null
+  )
+
 -- name: count_run_drift
 -- How many open changes a run saw.
 select count(*) as drift from schema_drift where run_id = %(run_id)s and accepted_at is null and resolved_at is null

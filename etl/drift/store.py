@@ -57,10 +57,12 @@ def opened(row: Mapping[str, Any]) -> Opened:
 
 @driver_errors_named()
 def end_drifts(conn: Connection, run: Run, ids: Collection[int]) -> list[dict[str, Any]]:
-    """Close the events that a good run disproved, and return them. Raises Fenced."""
+    """Close the events that a good run disproved, and return them; what advised to accept them says so. Raises Fenced."""
     with conn.transaction():
         renew_lease(conn, run)
-        return conn.execute(queries["resolve_drift"], {"ids": sorted(ids), "run_id": run.id}).fetchall()
+        ended = conn.execute(queries["resolve_drift"], {"ids": sorted(ids), "run_id": run.id}).fetchall()
+        conn.execute(queries["mark_advice_outdated"], {"source": run.source})
+    return ended
 
 
 @driver_errors_named()

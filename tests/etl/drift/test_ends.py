@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from etl.chaos import Chaos
-from etl.drift.store import accept, dismiss, undo
+from etl.drift.store import accept, dismiss, end_drifts, undo
 from etl.errors import SourceError
 from etl.execute import run
+from etl.lease import begin_run
 from etl.replay import Selection, replayed
 from etl.retry import retry_all
 from etl.stop import Stop
@@ -19,6 +20,7 @@ from tests.etl.drift.test_policies import priced, renamed
 
 OPEN = "select field, change from schema_drift where accepted_at is null and resolved_at is null order by id"
 ENDED = "select field, change from schema_drift where resolved_at is not null order by id"
+ADVICE = "select errors -> 0 ->> 'reason' from quarantined_records where raw_position is null and resolved_at is null order by id"
 Coins = list[dict[str, Any]]
 
 
@@ -180,3 +182,27 @@ def test_a_refused_payload_that_a_run_loads_after_all_is_no_longer_in_quarantine
     accept(usual.conn, 1, force=False)
     assert usual.run().status == "success"
     assert usual.rows("select count(*) from quarantined_records where resolved_at is null") == [(0,)]
+
+
+@pytest.mark.parametrize("cause", ["refused", "another upstream"])
+def test_an_entry_that_advises_to_accept_a_change_advises_to_close_it_once_the_change_has_ended(usual: Any, cause: str) -> None:
+    assert send(usual, CAUSES[cause]).status == "refused"
+    ((told,),) = usual.rows(ADVICE)
+    assert told.endswith("`kasparro-etl drift accept 1`")
+    usual.bodies[-1] = priced(50)
+    assert usual.run().status == "success"
+    ((now,),) = usual.rows(ADVICE)
+    assert usual.rows(ENDED) != []
+    assert now.endswith(": that has ended: `kasparro-etl quarantine dismiss 1` closes this entry")
+    assert "accept" not in now
+    assert "if that is right" not in now
+    assert now.partition(":")[0] == told.partition(":")[0]
+
+
+@pytest.mark.parametrize("decided", [True, False])
+def test_the_advice_to_accept_a_change_stays_as_long_as_one_that_it_names_is_no_thing_of_the_past(usual: Any, decided: bool) -> None:
+    send(usual, CAUSES["refused"])
+    before = usual.rows(ADVICE)
+    usual.conn.execute("update schema_drift set accepted_at = now()" if decided else "select")
+    end_drifts(usual.conn, begin_run(usual.conn, "test", "cli"), [])
+    assert usual.rows(ADVICE) == before
