@@ -95,6 +95,7 @@ def replace(file: Path, text: str) -> None:
 def main() -> None:
     """Measure on a server made for it, and write what was found; exit 1 when a section failed."""
     told = options(sys.argv[1:])
+    told.into.mkdir(parents=True, exist_ok=True)
     if told.write:
         keep(told.into, {})
         return

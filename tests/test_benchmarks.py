@@ -67,7 +67,7 @@ def test_the_command_measures_what_it_is_asked_for(tmp_path: Path) -> None:
     small = ["--only", "start", "--rows", "100", "--rounds", "1"]
     env = ENV | {"HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *small, "--into", str(tmp_path)],
+        [sys.executable, "-m", "benchmarks", *small, "--into", str(tmp_path / "new")],
         cwd=ROOT,
         env=env,
         capture_output=True,
@@ -75,7 +75,7 @@ def test_the_command_measures_what_it_is_asked_for(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "results.json").read_text())["sections"]["start"]
+    found = json.loads((tmp_path / "new" / "results.json").read_text())["sections"]["start"]
     assert found["about"]["command"] == f"python -m benchmarks {' '.join(small)}"
     assert min(found["found"].values()) > 0
 
