@@ -32,9 +32,9 @@ def run(work: Work) -> Outcome:
     """Run one source to its end and say how it came out. Raises DatabaseError; every other failure is recorded on the run."""
     name, started = work.source.name, time.monotonic()
     if work.options.dry_run:
-        outcome = attempt(
-            work, fresh(work, Run(0, name, 0, 0, get_position(work.link.conn, name), replay=work.options.trigger == "replay"))
-        )
+        rehearsed = Run(0, name, 0, 0, get_position(work.link.conn, name), replay=work.options.trigger == "replay")
+        with structlog.contextvars.bound_contextvars(source=name):
+            outcome = attempt(work, fresh(work, rehearsed))
         return replace(outcome, seconds=time.monotonic() - started)
     try:
         opened = begin_run(work.link.conn, name, work.options.trigger, queued=work.options.queued)

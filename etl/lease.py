@@ -77,7 +77,8 @@ def begin_run(conn: Connection, source: str, trigger: Trigger, *, queued: bool =
     try:
         return open_run(conn, source, trigger, queued)
     except LockTimeout:
-        raise Locked(f"another run is in the middle of a batch of {source}, or was stopped there: try later") from None
+        told = f"another run is in the middle of a batch of {source}, or was stopped there, or a session holds a lock on the tables of runs"
+        raise Locked(f"{told}: try later") from None
 
 
 def open_run(conn: Connection, source: str, trigger: Trigger, queued: bool) -> Run:

@@ -224,4 +224,4 @@ def spend(work: Work, left: int | None, records: int) -> int | None:
     fail_after, limit = work.settings.etl_fail_after_n_records, work.options.limit
     if left <= records and fail_after is not None and (limit is None or fail_after <= limit):
         raise FailureInjected(f"failed after {fail_after} records as ETL_FAIL_AFTER_N_RECORDS asks: unset it and run again to go on")
-    return left - records
+    return max(left - records, 0)  # a payload that is kept whole may hold more than was left

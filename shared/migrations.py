@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared.db import Connection, Lost, Refused, fetch_one, one_line
+from shared.db import Connection, LockTimeout, Lost, Refused, fetch_one, one_line
 from shared.errors import SchemaError
 from sql import Migration, queries, read_migrations
 
@@ -25,6 +25,7 @@ def migrate(conn: Connection) -> list[str]:
             if not missing:
                 return applied
             with refusals_named(f"migration {missing[0].name} failed"):
+                conn.execute(queries["bound_migration"])
                 conn.execute(missing[0].script)
                 conn.execute(queries["insert_migration"], {"name": missing[0].name, "checksum": missing[0].checksum})
         applied.append(missing[0].name)
@@ -35,6 +36,10 @@ def refusals_named(what: str) -> Iterator[None]:
     """Turn what the server refuses into a SchemaError that says what failed; a lost connection passes."""
     try:
         yield
+    except LockTimeout as error:
+        raise SchemaError(
+            f"{what}: another session holds a lock on a table: {one_line(error)}: nothing of it was kept, try again when runs have ended"
+        ) from error
     except Lost:
         raise
     except Refused as error:

@@ -12,6 +12,10 @@ create table if not exists schema_migrations (
 -- Let one migrating process in at a time; released with the transaction.
 select pg_advisory_xact_lock(hashtextextended('kasparro.schema_migrations', 0))
 
+-- name: bound_migration
+-- How long a migration waits for a table that another session uses: whoever wants that table meanwhile waits behind it.
+select set_config('lock_timeout', '60s', true)
+
 -- name: has_migrations
 -- Whether the record exists: false on an empty database.
 select to_regclass('schema_migrations') is not null

@@ -12,5 +12,6 @@ select set_config('lock_timeout', '10s', true), set_config('statement_timeout', 
 -- name: bound_load
 -- The same for a batch of a run, whose commit does not wait for the disk: what a crash of the server may take is the last of a run's
 -- batches, its records with its checkpoint, and they are loaded again. The commit that ends the run waits for all before it.
-select set_config('lock_timeout', '10s', true), set_config('statement_timeout', '60s', true),
+-- A lock is waited for in short steps, one batch again and again, so that a stop and whoever needs the lease wait no longer than a step.
+select set_config('lock_timeout', '4s', true), set_config('statement_timeout', '60s', true),
        set_config('idle_in_transaction_session_timeout', '30s', true), set_config('synchronous_commit', 'off', true)

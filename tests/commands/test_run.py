@@ -220,6 +220,11 @@ def test_a_second_sigint_ends_at_once_and_nothing_is_lost(
     assert conn.execute("select status from etl_runs order by id").fetchall() == [{"status": "abandoned"}, {"status": "success"}]
 
 
+def test_the_lines_of_a_dry_run_name_their_source(etl: Any, world: dict[str, str]) -> None:
+    done = etl("run", "--source", FOUR, "--dry-run", **world | {"LOG_LEVEL": "DEBUG"})
+    assert {line["source"] for line in done.logged if line["event"] == "batch loaded"} == set(FOUR.split(","))
+
+
 def test_a_dry_run_leaves_no_trace(etl: Any, world: dict[str, str], conn: Connection) -> None:
     done = etl("run", "--source", FOUR, "--dry-run", "--json", **world)
     assert [run["records_inserted"] for run in done.objects[-1]["runs"]] == [4, 3, 2, 1]

@@ -63,7 +63,7 @@ def bound(monkeypatch: pytest.MonkeyPatch, **limits: str) -> None:
     for statement in ("bound_batch", "bound_load"):
         whole = queries[statement]
         for name, short in limits.items():
-            long = {"lock_timeout": b"10s", "idle_in_transaction_session_timeout": b"30s"}[name]
+            long = {"lock_timeout": b"4s" if statement == "bound_load" else b"10s", "idle_in_transaction_session_timeout": b"30s"}[name]
             assert long in whole
             whole = whole.replace(b"'" + long + b"'", f"'{short}'".encode())
         monkeypatch.setitem(queries, statement, whole)

@@ -17,7 +17,7 @@ from shared import migrations
 from shared.db import Connection, connect, linked
 from shared.errors import DatabaseError, SchemaError
 from shared.migrations import migrate, require_schema
-from sql import Migration, read_migrations
+from sql import Migration, queries, read_migrations
 from tests.conftest import named
 
 NAMES = [step.name for step in read_migrations()]
@@ -168,6 +168,23 @@ def test_a_failing_migration_leaves_nothing_of_itself_and_can_be_mended(empty_ds
         assert tables(conn) == {"schema_migrations", "a"}
         assert applied(conn) == ["0001_a"]
         known(good, step("0002_b", "create table b ()"))
+        assert migrate(conn) == ["0002_b"]
+
+
+def test_a_table_in_use_is_not_waited_for_without_end(empty_dsn: str, known: Know, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(queries, "bound_migration", queries["bound_migration"].replace(b"'60s'", b"'50ms'"))
+    first, second = step("0001_a", "create table a ()"), step("0002_b", "alter table a add column b integer")
+    with connect(empty_dsn, "tests") as conn, connect(empty_dsn, "tests") as busy:
+        known(first)
+        migrate(conn)
+        known(first, second)
+        with busy.transaction():
+            busy.execute("lock table a in row exclusive mode")
+            told = (
+                r"^migration 0002_b failed: another session holds a lock on a table: .*: nothing of it was kept, try again"
+            )
+            with pytest.raises(SchemaError, match=told):
+                migrate(conn)
         assert migrate(conn) == ["0002_b"]
 
 

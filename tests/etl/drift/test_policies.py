@@ -203,6 +203,15 @@ def test_a_payload_gone_on_with_is_not_compared_again(usual: Any) -> None:
     assert usual.rows(EVENTS) == []
 
 
+def test_a_limit_that_a_payload_set_aside_exceeds_loses_nothing_behind_it(usual: Any) -> None:
+    usual.environ = {"ETL_DRIFT_POLICY": "quarantine"}
+    usual.bodies += [renamed(priced(60, first=100), "price", "usd_price"), priced(30, first=200), priced(30, first=300)]
+    assert usual.run(limit=10).counts == Counts(quarantined=60)
+    assert usual.run(limit=10).counts == Counts(inserted=10)
+    assert usual.run().counts == Counts(inserted=50)
+    assert usual.rows("select count(*) from unified_data") == [(110,)]
+
+
 def test_a_dry_run_records_nothing(usual: Any) -> None:
     usual.bodies.append(renamed(priced(50), "id", "coin_id"))
     outcome = usual.run(dry_run=True)
