@@ -180,9 +180,7 @@ def test_a_table_in_use_is_not_waited_for_without_end(empty_dsn: str, known: Kno
         known(first, second)
         with busy.transaction():
             busy.execute("lock table a in row exclusive mode")
-            told = (
-                r"^migration 0002_b failed: another session holds a lock on a table: .*: nothing of it was kept, try again"
-            )
+            told = r"^migration 0002_b failed: another session holds a lock on a table: .*: nothing of it was kept, try again"
             with pytest.raises(SchemaError, match=told):
                 migrate(conn)
         assert migrate(conn) == ["0002_b"]
