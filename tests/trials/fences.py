@@ -71,8 +71,10 @@ def zombie(stage: Stage, kind: str, prepare: Callable[[], None]) -> tuple[str, b
 
 
 def patient() -> None:
-    """Let a run wait for a lock for one second, not ten: whoever was to be ended by the server was."""
-    queries["bound_batch"] = queries["bound_batch"].replace(b"'10s'", b"'1s'")
+    """Let a run wait for a lock for one second, not for ten or four: whoever was to be ended by the server was."""
+    for name, long in (("bound_batch", b"'10s'"), ("bound_load", b"'4s'")):
+        assert long in queries[name]
+        queries[name] = queries[name].replace(long, b"'1s'")
 
 
 def last_words(stage: Stage, pid: int) -> str:

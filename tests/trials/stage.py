@@ -154,8 +154,9 @@ def stopping(at: int, *, short: bool = False, fence: bool = True) -> Callable[[]
 
     def prepare() -> None:
         if short:
-            queries["bound_batch"] = queries["bound_batch"].replace(b"'30s'", b"'500ms'").replace(b"'60s'", b"'2s'")
-            assert b"500ms" in queries["bound_batch"]
+            for name in ("bound_batch", "bound_load"):
+                queries[name] = queries[name].replace(b"'30s'", b"'500ms'").replace(b"'60s'", b"'2s'")
+                assert b"500ms" in queries[name]
             for owner in (lease, load):
                 setattr(owner, "TTL", 1.0)  # noqa: B010
         if not fence:
