@@ -141,7 +141,10 @@ def looked_at(ingestion: Ingestion, payload: Payload, values: Iterator[Any]) -> 
 
 
 def hold(ingestion: Ingestion, verdict: Verdict, payload: Payload, digest: Any, values: Iterator[Any]) -> Counts:
-    """Keep a payload whole instead of loading it: passed by, or left for the next run when the run is refused."""
+    """Keep a payload whole instead of loading it, and return its records as counted; none when it is left for the next run.
+
+    A replay passes it by, a dry run only counts.
+    """
     work, run = ingestion.work, ingestion.run
     if verdict.refused and not verdict.keep and not run.replay:
         return Counts()

@@ -156,10 +156,12 @@ def test_a_backfill_behind_the_making_of_an_index_goes_on_when_it_is_made(dsn: s
     with connect(dsn, "locker") as locker:
         locker.autocommit = False
         locker.execute("lock table unified_data in share mode")
-        running = subprocess.Popen(command, env=told, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-        time.sleep(13)
-        locker.rollback()
-    events = [json.loads(line)["event"] for line in running.communicate(timeout=30)[1].splitlines()]
+        events = list[str]()
+        with subprocess.Popen(command, env=told, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+            for line in running.stderr or ():
+                events.append(json.loads(line)["event"])
+                if events[-1] == "lock awaited":
+                    locker.rollback()
     assert (running.returncode, events.count("lock awaited"), "database lost" in events) == (0, 1, False), events
     assert conn.execute("select count(*) as n from unified_data").fetchone() == {"n": 1}
 

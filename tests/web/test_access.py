@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from http.client import HTTPConnection
 from typing import Any
@@ -54,7 +55,7 @@ def test_a_valid_request_id_is_kept_and_any_other_replaced(client: FlaskClient, 
 
 
 @pytest.mark.parametrize(
-    "path", ["/runs", "/health", "/nothing", "/metrics", "/docs/docs.js", "/static/pages.css", "/runs?x=1", "/etl/run", "/"]
+    "path", ["/runs", "/data", "/health", "/nothing", "/metrics", "/docs/docs.js", "/static/pages.css", "/runs?x=1", "/etl/run", "/"]
 )
 def test_every_answer_carries_the_security_headers(client: FlaskClient, path: str) -> None:
     headers = client.get(path).headers
@@ -64,6 +65,7 @@ def test_every_answer_carries_the_security_headers(client: FlaskClient, path: st
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Frame-Options"] == "DENY"
     assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert [name for name, count in Counter(name.lower() for name, _ in headers).items() if count > 1] == []
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:8000"])
