@@ -91,11 +91,18 @@ u.name collate "C"
 
 -- name: part_branch_up
 -- The records of one source in the order of its index; the planner merges several as each is ordered by itself.
-(select u.id, {key} as key from unified_data u where u.source = {source} and {where} order by {key}, u.id limit {reach})
+(select u.id, {key} as key{carried} from unified_data u where u.source = {source} and {where} order by {key}, u.id limit {reach})
 
 -- name: part_branch_down
 -- The same, the index read backwards.
-(select u.id, {key} as key from unified_data u where u.source = {source} and {where} order by {key} desc, u.id desc limit {reach})
+(select u.id, {key} as key{carried} from unified_data u where u.source = {source} and {where} order by {key} desc, u.id desc limit {reach})
+
+-- name: part_carried_doc
+-- What is read along with id and key: the whole record as JSON.
+, u.doc as body
+
+-- name: part_carried_nothing
+-- Nothing: what an offset passes over is read from the index alone.
 
 -- name: part_hits
 -- What the filters leave, or so many of it, found first; the offset keeps the planner from another order. An index alone may tell the key.
@@ -113,13 +120,25 @@ select u.id, {key} as key from hits u where {where}
 -- Nothing was counted.
 null::bigint
 
--- name: part_merged_up
--- What has a key, or what has none, upwards.
-(select f.id, f.key from ({branches}) f order by f.key, f.id limit {reach})
+-- name: part_merged
+-- What has a key, or what has none, in order.
+(select f.* from ({branches}) f order by {order} limit {reach})
 
--- name: part_merged_down
--- What has a key, or what has none, downwards.
-(select f.id, f.key from ({branches}) f order by f.key desc, f.id desc limit {reach})
+-- name: part_order_up
+-- Upwards.
+f.key, f.id
+
+-- name: part_order_down
+-- Downwards.
+f.key desc, f.id desc
+
+-- name: part_order_up_id
+-- Upwards where the id is the key.
+f.id
+
+-- name: part_order_down_id
+-- Downwards where the id is the key.
+f.id desc
 
 -- name: part_then
 -- One after the other.
@@ -205,20 +224,37 @@ u.id < %(after_id)s
 -- Behind a place, downwards.
 (u.name collate "C", u.id) < (%(after_key)s::text, %(after_id)s)
 
--- name: part_page
--- A page as JSON ready to send: the lookups by id come last, so that an offset skips entries of an index.
--- Limit and offset stand in the text: a prepared statement with a limit it does not know is planned anew each time.
+-- name: part_page_along
+-- A page of whole records, and one record more where others follow. Limit and offset stand in the text, here and below:
+-- a prepared statement with a limit it does not know is planned anew each time.
+select f.body, f.id, {told} as key, null::bigint as total from ({ordered}) f limit {more}
+
+-- name: part_page_found
+-- The same where records are passed over, found first or cut to some columns: they are looked up last. One row at the least, for the total.
 with {hits} found as materialized (
     select row_number() over () as place, m.id, m.key
     from (select o.id, o.key from ({ordered}) o limit {more} offset {offset}) m
 )
-select coalesce(string_agg(row_to_json(d)::text, ',' order by f.place) filter (where f.place <= {limit}), '') as body,
-       count(*) as records, {total} as total,
-       (select l.id from found l where l.place = {limit}) as last_id,
-       (select to_json(l.key) #>> '{{}}' from found l where l.place = {limit}) as last_key
-from found f
-join unified_data u on u.id = f.id
-cross join lateral (select {columns}) d
+select d.body, f.id, {told} as key, {total} as total
+from (select) one
+left join (found f join unified_data u on u.id = f.id cross join lateral (select {body} as body) d) on true
+order by f.place
+
+-- name: part_told_key
+-- The key of a record as its type writes it.
+f.key
+
+-- name: part_told_time
+-- A time as ISO 8601, whatever the session's style.
+to_json(f.key) #>> '{{}}'
+
+-- name: part_doc
+-- A whole record as JSON, as it is kept.
+u.doc
+
+-- name: part_members
+-- Some columns of a record as JSON.
+(select row_to_json(c)::text from (select {columns}) c)
 
 -- name: part_estimate
 -- What the planner thinks how many records the filters leave.
@@ -226,10 +262,7 @@ explain (format json) select from unified_data u where {filters}
 
 -- name: part_record
 -- One record as JSON.
-select row_to_json(d)::text as body
-from unified_data u
-cross join lateral (select {columns}) d
-where u.id = %(id)s
+select u.doc from unified_data u where u.id = %(id)s
 
 -- name: part_export_csv
 -- Every record the filters leave, as CSV.
@@ -237,20 +270,19 @@ copy (select {columns} from unified_data u where {filters}) to stdout (format cs
 
 -- name: part_export_ndjson
 -- Every record the filters leave, a JSON object a line. Delimiter and quote are two characters that JSON never holds bare.
-copy (select row_to_json(d) from unified_data u cross join lateral (select {columns}) d where {filters})
-to stdout (format csv, delimiter E'\x01', quote E'\x02')
+copy (select {body} from unified_data u where {filters}) to stdout (format csv, delimiter E'\x01', quote E'\x02')
 
 -- name: part_column
 -- A column as it is.
 u.{name}
 
+-- name: part_column_time
+-- A time in UTC, whatever the session's time zone, as `doc` tells it.
+(to_json(u.{name} at time zone 'UTC') #>> '{{}}') || 'Z' as {name}
+
 -- name: part_cell_text
 -- A text that no spreadsheet takes for a formula: = + - @, their full-width forms, tab and line ends get an apostrophe in front.
 case when ascii(u.{name}) in (9, 10, 13, 43, 45, 61, 64, 65291, 65293, 65309, 65312) then '''' || u.{name} else u.{name} end as {name}
-
--- name: part_cell_time
--- A time as ISO 8601, whatever the session's style.
-to_json(u.{name}) #>> '{{}}' as {name}
 
 -- name: part_cell_list
 -- A list as JSON.

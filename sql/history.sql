@@ -17,7 +17,9 @@ with found as materialized (
 select coalesce(string_agg(row_to_json(d)::text, ',' order by f.observed_at) filter (where f.place <= %(limit)s), '') as body,
        max(f.observed_at) filter (where f.place > %(limit)s) as following
 from found f
-cross join lateral (select f.observed_at, f.price_usd, f.market_cap_usd, f.volume_24h_usd) d
+cross join lateral (
+    select (to_json(f.observed_at at time zone 'UTC') #>> '{}') || 'Z' as observed_at, f.price_usd, f.market_cap_usd, f.volume_24h_usd
+) d
 
 -- name: list_price_buckets
 -- The same in buckets of UTC hours or days. They begin with the first price in the range and span no more than a page,
@@ -41,7 +43,7 @@ with span as materialized (
       and h.observed_at >= greatest(%(from)s::timestamptz, (select start from span)) and h.observed_at < (select stop from span)
     group by 1
 )
-select coalesce(string_agg(row_to_json(b)::text, ',' order by b.observed_at), '') as body,
+select coalesce(string_agg(row_to_json(d)::text, ',' order by b.observed_at), '') as body,
        (
            select date_bin(%(bucket)s::interval, min(h.observed_at), timestamptz '2000-01-01 00:00:00+00')
            from price_history h
@@ -49,3 +51,6 @@ select coalesce(string_agg(row_to_json(b)::text, ',' order by b.observed_at), ''
              and h.observed_at >= (select stop from span) and h.observed_at < %(to)s::timestamptz
        ) as following
 from buckets b
+cross join lateral (
+    select (to_json(b.observed_at at time zone 'UTC') #>> '{}') || 'Z' as observed_at, b.open, b.high, b.low, b.close, b.volume_24h_usd, b.prices
+) d

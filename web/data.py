@@ -20,7 +20,7 @@ from web.data_query import DataQuery, Filters, refused
 from web.endpoints import Answer, endpoint
 from web.errors import RETRY_AFTER, Problem
 from web.parameters import Number
-from web.queries import count_page, get_record, list_page
+from web.queries import Page, count_page, get_record, list_page
 from web.statements import COLUMNS, COUNTED, FILTERS, MOST, Selection, Window
 
 blueprint = Blueprint("data", __name__)
@@ -150,7 +150,7 @@ def ways(found: Found, query: DataQuery) -> Literal["along", "some"]:
     return "some" if few else "along"
 
 
-def find(catalog: Catalog, query: DataQuery, place: Place | None) -> tuple[Found, Mapping[str, Any] | None]:
+def find(catalog: Catalog, query: DataQuery, place: Place | None) -> tuple[Found, Page | None]:
     """Find out how many records there are, and read the page. Where the kept counts do not tell it, the page is read with the counting."""
     found = select(catalog, query)
     if found.selection is None:
@@ -179,9 +179,7 @@ def make_page(catalog: Catalog, query: DataQuery, place: Place | None) -> Body:
     except TimeoutError as error:
         told = "so many records are not put into this order in time: leave sort out, or filter further"
         raise Problem(503, told, headers={"Retry-After": str(RETRY_AFTER)}) from error
-    following = None
-    if page and page["records"] > query.limit:
-        following = write_cursor(Place(page["last_key"], page["last_id"]), scope(query))
+    following = write_cursor(page.last, scope(query)) if page and page.last else None
     paging = PagingAnswer(
         limit=query.limit,
         offset=None if query.cursor else query.offset or 0,
@@ -190,7 +188,7 @@ def make_page(catalog: Catalog, query: DataQuery, place: Place | None) -> Body:
         next_cursor=following,
         next=address(query, following) if following else None,
     )
-    return Body(f'"paging":{paging.model_dump_json()},"data":[{page["body"] if page else ""}]}}'.encode(), paging.next)
+    return Body(b'"paging":%b,"data":[%b]}' % (paging.model_dump_json().encode(), page.body if page else b""), paging.next)
 
 
 def address(query: DataQuery, cursor: str) -> str:

@@ -56,7 +56,7 @@ def in_order(query: DataQuery) -> list[dict[str, Any]]:
         page = list_page(held().reader, Selection(sources, {"q": query.q}), Window("id", False, query.limit + 1), COLUMNS)
     except TimeoutError as slow:
         raise Problem(503, "too many records are like this: type more letters", headers={"Retry-After": str(RETRY_AFTER)}) from slow
-    found: list[dict[str, Any]] = json.loads(f"[{page['body']}]", parse_float=Decimal)
+    found: list[dict[str, Any]] = json.loads(b"[%b]" % page.body, parse_float=Decimal)
     return found
 
 

@@ -73,15 +73,26 @@ def written(sources: int, filters: tuple[str, ...], window: Window, columns: tup
 def compose_page(selection: Selection, window: Window, columns: Sequence[str]) -> sql.Composed:
     """Put together the statement of a page: what has a sort key comes first, in either direction."""
     place, null, going = window.place, window.sort in NULLABLE, "down" if window.descending else "up"
+    whole = tuple(columns) == COLUMNS
+    along = whole and window.way == "along" and not window.offset
     parts = []
     if not null or place is None or place.key is not None:
         wanted = [PARTS[f"{going}_from_{window.sort}"]] if place else [PARTS[f"known_{window.sort}"]] if null else []
-        parts.append(compose_order(selection, window, wanted))
+        parts.append(compose_order(selection, window, wanted, along))
     if null:
         wanted = [PARTS[f"unknown_{window.sort}"], *([PARTS[f"{going}_from_id"]] if place and place.key is None else [])]
-        parts.append(compose_order(selection, window, wanted))
-    told = {"hits": compose_hits(selection, window), "total": PARTS["total_hits" if window.way == "some" else "total_unknown"]}
-    return PARTS["page"].format(ordered=PARTS["then"].join(parts), columns=listed("column", columns), **told, **bounds(window))
+        parts.append(compose_order(selection, window, wanted, along))
+    told = PARTS["told_time" if window.sort in TIMES else "told_key"]
+    shared = {"ordered": PARTS["then"].join(parts), "told": told, **bounds(window)}
+    if along:
+        return PARTS["page_along"].format(**shared)
+    total = PARTS["total_hits" if window.way == "some" else "total_unknown"]
+    return PARTS["page_found"].format(hits=compose_hits(selection, window), body=compose_body(columns), total=total, **shared)
+
+
+def compose_body(columns: Sequence[str]) -> sql.Composable:
+    """A record as JSON: as it is kept, or made of some columns."""
+    return PARTS["doc"] if tuple(columns) == COLUMNS else PARTS["members"].format(columns=listed("column", columns))
 
 
 def compose_hits(selection: Selection, window: Window) -> sql.Composable:
@@ -89,19 +100,23 @@ def compose_hits(selection: Selection, window: Window) -> sql.Composable:
     if window.way == "along":
         return sql.SQL("")
     most = sql.Literal(MOST + 1 if window.way == "some" else None)
-    return PARTS["hits"].format(columns=listed("column", sorted({"id", window.sort})), filters=conditions(selection), most=most)
+    columns = sql.SQL(", ").join(PARTS["column"].format(name=sql.Identifier(name)) for name in sorted({"id", window.sort}))
+    return PARTS["hits"].format(columns=columns, filters=conditions(selection), most=most)
 
 
-def compose_order(selection: Selection, window: Window, wanted: Sequence[sql.Composable]) -> sql.Composed:
+def compose_order(selection: Selection, window: Window, wanted: Sequence[sql.Composable], along: bool) -> sql.Composed:
     """Put together what reads records in order: an index of each source, merged, or the hits."""
     key, going = PARTS[f"key_{window.sort}"], "down" if window.descending else "up"
     if window.way == "along":
+        carried = PARTS["carried_doc" if along else "carried_nothing"]
         where = PARTS["and"].join([*(PARTS[f"where_{name}"] for name in selection.filters), *wanted] or [PARTS["where_any"]])
         names = [sql.Placeholder(f"source_{number}") for number in range(len(selection.sources))]
-        branches = [PARTS[f"branch_{going}"].format(key=key, source=name, where=where, **bounds(window)) for name in names]
+        told = {"key": key, "carried": carried, "where": where, **bounds(window)}
+        branches = [PARTS[f"branch_{going}"].format(source=name, **told) for name in names]
     else:
         branches = [PARTS["branch_hits"].format(key=key, where=PARTS["and"].join(wanted or [PARTS["where_any"]]))]
-    return PARTS[f"merged_{going}"].format(branches=PARTS["then"].join(branches), **bounds(window))
+    order = PARTS[f"order_{going}_id" if window.sort == "id" else f"order_{going}"]
+    return PARTS["merged"].format(branches=PARTS["then"].join(branches), order=order, **bounds(window))
 
 
 def bounds(window: Window) -> dict[str, sql.Literal]:
@@ -135,6 +150,8 @@ def literal(text: str) -> str:
 
 
 def listed(kind: str, columns: Sequence[str]) -> sql.Composed:
-    """Columns as they are or, as `cell`, as a spreadsheet may read them."""
-    kinds = dict.fromkeys(TEXTS, "cell_text") | dict.fromkeys(TIMES, "cell_time") | {"tags": "cell_list"} if kind == "cell" else {}
+    """Columns as they are, times in UTC, or, as `cell`, as a spreadsheet may read them."""
+    kinds = dict.fromkeys(TIMES, "column_time")
+    if kind == "cell":
+        kinds |= dict.fromkeys(TEXTS, "cell_text") | {"tags": "cell_list"}
     return sql.SQL(", ").join(PARTS[kinds.get(name, "column")].format(name=sql.Identifier(name)) for name in columns)

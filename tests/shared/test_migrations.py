@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from shared import migrations
-from shared.db import Connection, connect, linked
+from shared.db import Connection, connect, fetch_one, linked
 from shared.errors import DatabaseError, SchemaError
 from shared.migrations import migrate, require_schema
 from sql import Migration, queries, read_migrations
@@ -277,3 +277,17 @@ def test_a_database_that_keeps_text_in_another_encoding_is_refused(server: str, 
         for check in (migrate, require_schema):
             with pytest.raises(SchemaError, match=r"keeps text as LATIN1: make one with ENCODING 'UTF8'"):
                 check(conn)
+
+
+def test_records_that_were_there_before_they_were_kept_as_json_are_kept_as_it(empty_dsn: str, known: Know) -> None:
+    every = read_migrations()
+    with connect(empty_dsn, "tests") as conn:
+        known(*(each for each in every if each.name < "0022"))
+        migrate(conn)
+        conn.execute(ROW.encode())
+        known(*every)
+        assert migrate(conn)[0] == "0022_ready_json"
+        row = fetch_one(conn, b"select id, doc::json ->> 'id' as told, doc::json ->> 'name' as name from unified_data")
+        assert row
+        assert (row["told"], row["name"]) == (str(row["id"]), "A")
+        assert fetch_one(conn, b"select count(*) as n from data_versions") == {"n": 1}

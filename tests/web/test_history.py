@@ -35,7 +35,7 @@ def walk(client: FlaskClient, address: str | None) -> Iterator[dict[str, Any]]:
 
 def test_raw_prices_are_listed_oldest_first_digit_for_digit(client: FlaskClient, prices: None) -> None:
     answer = client.get("/assets/csv/bitcoin/history?limit=2")
-    first = {"observed_at": "2026-01-30T22:10:00+00:00", "price_usd": 100.10, "market_cap_usd": 0, "volume_24h_usd": 0}
+    first = {"observed_at": "2026-01-30T22:10:00Z", "price_usd": 100.10, "market_cap_usd": 0, "volume_24h_usd": 0}
     assert answer.get_json()["data"][0] == first
     assert '"price_usd":100.10,' in answer.text
     assert answer.headers["Link"] == f'<{answer.get_json()["paging"]["next"]}>; rel="next"'
@@ -54,7 +54,7 @@ def test_an_hour_opens_with_its_first_price_and_closes_with_its_last(client: Fla
     hours = client.get("/assets/csv/bitcoin/history?interval=1h").get_json()["data"]
     assert [hour["observed_at"][11:13] for hour in hours] == ["22", "23", "00", "01", "02", "03", "04", "05", "06"]
     assert hours[1] == {
-        "observed_at": "2026-01-30T23:00:00+00:00",
+        "observed_at": "2026-01-30T23:00:00Z",
         "open": 105.10,
         "high": 106.10,
         "low": 100.10,
@@ -67,7 +67,7 @@ def test_an_hour_opens_with_its_first_price_and_closes_with_its_last(client: Fla
 
 def test_days_are_those_of_utc(client: FlaskClient, prices: None) -> None:
     days = client.get("/assets/csv/bitcoin/history?interval=1d").get_json()["data"]
-    assert [(day["observed_at"], day["prices"]) for day in days] == [("2026-01-30T00:00:00+00:00", 11), ("2026-01-31T00:00:00+00:00", 39)]
+    assert [(day["observed_at"], day["prices"]) for day in days] == [("2026-01-30T00:00:00Z", 11), ("2026-01-31T00:00:00Z", 39)]
 
 
 def test_a_range_takes_its_start_and_leaves_its_end(client: FlaskClient, prices: None) -> None:
