@@ -120,17 +120,17 @@ def attempt(work: Work, opened: Run, state: State) -> Outcome:
 
 
 def work_off(work: Work, opened: Run, state: State) -> None:
-    """The loop: claim, fetch or read, validate, load. Waits for the chunks of others, and takes over those of the dead."""
+    """The loop: claim, fetch or read, validate, load. Waits for the chunks of others, takes over those of the dead, and closes their runs."""
     fetch = fetcher(waits_of(work, opened), work.patience)
     while True:
         check(work.stop)
         chunk = store.take_chunk(work.link.conn, opened, work.ids)
         if chunk:
             take_on(work, opened, state, chunk, fetch)
-        elif store.get_tally(work.link.conn, work.ids).open == 0:
-            return
         else:
             store.abandon_workers(work.link.conn)
+            if store.get_tally(work.link.conn, work.ids).open == 0:
+                return
             wait(work.stop, POLL)
         if time.monotonic() - state.shown >= LOOK:
             tell(work, state)
