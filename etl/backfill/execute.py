@@ -120,7 +120,7 @@ def attempt(work: Work, opened: Run, state: State) -> Outcome:
 
 
 def work_off(work: Work, opened: Run, state: State) -> None:
-    """The loop: claim, fetch or read, validate, load. Waits for the chunks of others, takes over those of the dead, and closes their runs."""
+    """The loop: claim, fetch or read, validate, load. Waits for the chunks of others, takes over those of the dead, closes their runs."""
     fetch = fetcher(waits_of(work, opened), work.patience)
     while True:
         check(work.stop)

@@ -1,6 +1,6 @@
 -- Every record is kept as the JSON text that the API answers with, too: a page is then read, not made. Whoever writes a record, a person
 -- at psql too, writes this with it, so it cannot be out of date. Times are told in UTC, whatever the session's time zone.
--- This writes the whole table anew, and nobody reads or writes it meanwhile: about ten seconds for a million records.
+-- This writes the whole table and its indexes anew, and nobody reads or writes it meanwhile: about twenty seconds for a million records.
 
 -- Immutable as far as it goes: to_json is not for times, which follow the session's time zone, but what it is given here has none.
 create function write_record(
