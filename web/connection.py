@@ -61,6 +61,7 @@ def connect(dsn: str) -> Connection:
     given = conninfo.conninfo_to_dict(dsn)
     ours = {"application_name": "kasparro-api", "connect_timeout": 2, "tcp_user_timeout": 5000}
     ours = {name: value for name, value in ours.items() if name not in given}
+    ours["client_encoding"] = "UTF8"  # whatever PGCLIENTENCODING says: what the server sends goes out as it stands
     options = f"{given.get('options', '')} {OPTIONS}".strip()
     try:
         conn = Connection.connect(dsn, autocommit=True, row_factory=dict_row, options=options, **ours)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from shared.errors import KasparroError, SettingsError
 from shared.logs import configure
 from shared.migrations import migrate
 from shared.settings import Settings, read_settings
+from web import shares
 from web.server_log import LOGGING, Logger
 from web.worker import Worker
 
@@ -81,8 +82,14 @@ def when_ready(server: Any) -> None:
     log.info("api started", addresses=[str(listener) for listener in server.LISTENERS], workers=workers, threads=threads)
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give a worker its place among the others."""
+    worker.place = shares.enter(other.place for other in server.WORKERS.values())
+
+
 def child_exit(_server: Any, worker: Any) -> None:
     """Drop the gauges of a worker that is gone; what it counted stays counted. (The library's own way would import it too early.)"""
+    shares.leave(worker.place)
     for file in counters.glob(f"gauge_*_{worker.pid}.db"):
         with suppress(FileNotFoundError):
             file.unlink()

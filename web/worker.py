@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import select
+import time
 import uuid
 from contextlib import suppress
 from http import HTTPStatus
@@ -13,6 +14,7 @@ import structlog
 from gunicorn.http import errors  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
+from web import shares
 from web.access import HEADERS
 from web.dashboard import ending
 from web.sockets import TooSlow, bounded
@@ -35,8 +37,25 @@ LINGER = 2
 """Milliseconds a thread waits for the next request of the client it has answered, unless others wait for a thread."""
 
 
+GIVEN_WAY = 0.0005
+"""Seconds for which a worker leaves a new connection to those that have fewer."""
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """A worker that answers errors in our form, and lets go of those who listen when it is asked to end."""
+    """A worker that takes its share of the connections, answers errors in our form, and lets go of those who listen when it is to end."""
+
+    place = 0
+
+    def accept(self, listener: Any) -> None:
+        """Take a new connection, or find that a worker with fewer has taken it: else who wakes up first takes all that come at once."""
+        if self.nr_conns > shares.fewest():
+            time.sleep(GIVEN_WAY)
+        super().accept(listener)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Tell the other workers how many connections there are here."""
+        super().wait_for_and_dispatch_events(timeout)
+        shares.tell(self.place, self.nr_conns)
 
     def handle(self, conn: Any) -> Any:
         """Answer a request, and the client's next ones by the same thread while they come at once.

@@ -13,7 +13,9 @@ from flask.testing import FlaskClient
 from psycopg import sql
 
 from shared.db import Connection
-from web.statements import COLUMNS, TIMES
+from web.db import forget, open_reader
+from web.queries import export, list_page
+from web.statements import COLUMNS, TIMES, Selection, Window
 
 INSERT = """
 insert into unified_data (source, source_type, external_id, kind, asset_id, symbol, name, category, price_usd, market_cap_usd,
@@ -99,3 +101,12 @@ def test_a_page_beyond_the_last_record_is_empty_and_still_counted(client: FlaskC
         assert page["data"] == []
         assert page["paging"]["total"] > 0
         assert page["paging"]["next"] is None
+
+
+def test_it_goes_out_as_utf_8_whatever_the_driver_is_told(dsn: str, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    conn.execute(INSERT, NOTHING | {"name": "\u00e9"})
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    reader, selection = open_reader(f"{dsn}&client_encoding=latin1"), Selection(("s",), {})
+    assert '"name":"\u00e9"' in list_page(reader, selection, Window("id", False, 1), COLUMNS).body.decode()
+    assert '"name":"\u00e9"' in b"".join(export(reader, selection, COLUMNS, "ndjson")).decode()
+    forget(reader)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
 
+from tests.web.conftest import wait_until
+from web import shares, turns
 from web.server_log import Logger
 from web.worker import comes
 
@@ -63,3 +70,82 @@ def test_gunicorns_own_line_of_a_request_is_not_even_put_together() -> None:
     config = Config()
     config.set("logconfig_dict", {"version": 1})
     Logger(config).access(None, None, None, None)  # the library's would look into what is no response
+
+
+def test_clients_that_come_at_once_are_shared_out_among_the_workers(dsn: str, serve: Callable[..., Any]) -> None:
+    served = serve(DATABASE_URL=dsn)
+    wait_until(lambda: len(shared_out(served)) == 2 and min(shared_out(served)) > 0)  # until the second has begun, the first has all
+    for _ in range(5):
+        parts = shared_out(served)
+        assert sum(parts) == 16
+        assert max(parts) <= 12  # without shares, one worker has all of them every other time
+
+
+def shared_out(served: Any) -> list[int]:
+    """How many of sixteen connections, opened at once, each worker has."""
+    address = urlsplit(served.url)
+    with ExitStack() as opened:
+        clients = [opened.enter_context(socket.create_connection((address.hostname, address.port), timeout=20)) for _ in range(16)]
+        for client in clients:
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert all(client.recv(65536).startswith(b"HTTP/1.1 200") for client in clients)
+        open_now = connections(address.port or 0)
+        return [sum(inode in held for inode in open_now) for held in map(sockets, workers(served.process.pid))]
+
+
+def workers(master: int) -> list[str]:
+    """The processes that a master forked."""
+    return Path(f"/proc/{master}/task/{master}/children").read_text().split()
+
+
+def sockets(pid: str) -> set[str]:
+    """The sockets of a process, as the kernel names them."""
+    return {os.readlink(each).removeprefix("socket:[").removesuffix("]") for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()}
+
+
+def connections(port: int) -> list[str]:
+    """The sockets of the connections that a port of this machine has."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [line[9] for line in lines if int(line[1].split(":")[1], 16) == port and line[3] == "01"]
+
+
+def test_who_has_most_gives_way_and_who_is_gone_counts_no_more() -> None:
+    one = shares.enter([])
+    other = shares.enter([one])
+    try:
+        shares.tell(one, 7)
+        shares.tell(other, 3)
+        assert shares.fewest() == 3
+        assert shares.enter([one]) == other
+        assert shares.fewest() == 0
+        shares.leave(other)
+        assert shares.fewest() == 7
+    finally:
+        shares.leave(one)
+        shares.leave(other)
+    assert shares.enter(range(shares.MOST)) == shares.MOST - 1
+    shares.leave(shares.MOST - 1)
+
+
+def test_requests_that_take_long_do_not_keep_others_from_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, going = threading.Event(), threading.Semaphore(0)
+
+    def app(environ: Any, _start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/crash":
+            raise ZeroDivisionError
+        if environ["PATH_INFO"] == "/slow":
+            going.release()
+            assert held.wait(20)
+        return [b"done"]
+
+    serve: Any = turns.in_turn(app)
+    with ThreadPoolExecutor(turns.TURNS) as pool:
+        slow = [pool.submit(serve, {"PATH_INFO": "/slow"}, None) for _ in range(turns.TURNS)]
+        assert all(going.acquire(timeout=20) for _ in slow)
+        assert serve({"PATH_INFO": "/"}, None) == [b"done"]
+        held.set()
+        assert [each.result() for each in slow] == [[b"done"]] * turns.TURNS
+    monkeypatch.setattr(turns, "PATIENCE", None)  # for ever
+    for _ in range(turns.TURNS + 1):
+        with pytest.raises(ZeroDivisionError):
+            serve({"PATH_INFO": "/crash"}, None)
