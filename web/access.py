@@ -15,7 +15,6 @@ from werkzeug.wsgi import get_path_info
 
 from shared.settings import Settings
 from web.state import state
-from web.turns import in_turn
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -62,7 +61,7 @@ def install(app: Flask, settings: Settings) -> None:
     """Give every request an id, a log line and the headers."""
     app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
-    app.wsgi_app = surrounded(in_turn(app.wsgi_app))  # type: ignore[assignment]
+    app.wsgi_app = surrounded(app.wsgi_app)  # type: ignore[assignment]
     app.before_request(check_address)
     if settings.api_cors_origins:
         app.after_request(share)

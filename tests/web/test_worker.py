@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import socket
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,12 +13,11 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
 
 from tests.web.conftest import wait_until
-from web import shares, turns
+from web import shares
 from web.server_log import Logger
 from web.worker import comes
 
@@ -125,27 +123,3 @@ def test_who_has_most_gives_way_and_who_is_gone_counts_no_more() -> None:
         shares.leave(other)
     assert shares.enter(range(shares.MOST)) == shares.MOST - 1
     shares.leave(shares.MOST - 1)
-
-
-def test_requests_that_take_long_do_not_keep_others_from_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    held, going = threading.Event(), threading.Semaphore(0)
-
-    def app(environ: Any, _start_response: Any) -> list[bytes]:
-        if environ["PATH_INFO"] == "/crash":
-            raise ZeroDivisionError
-        if environ["PATH_INFO"] == "/slow":
-            going.release()
-            assert held.wait(20)
-        return [b"done"]
-
-    serve: Any = turns.in_turn(app)
-    with ThreadPoolExecutor(turns.TURNS) as pool:
-        slow = [pool.submit(serve, {"PATH_INFO": "/slow"}, None) for _ in range(turns.TURNS)]
-        assert all(going.acquire(timeout=20) for _ in slow)
-        assert serve({"PATH_INFO": "/"}, None) == [b"done"]
-        held.set()
-        assert [each.result() for each in slow] == [[b"done"]] * turns.TURNS
-    monkeypatch.setattr(turns, "PATIENCE", None)  # for ever
-    for _ in range(turns.TURNS + 1):
-        with pytest.raises(ZeroDivisionError):
-            serve({"PATH_INFO": "/crash"}, None)
