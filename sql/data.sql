@@ -278,7 +278,7 @@ u.{name}
 
 -- name: part_column_time
 -- A time in UTC, whatever the session's time zone, as `doc` tells it.
-(to_json(u.{name} at time zone 'UTC') #>> '{{}}') || 'Z' as {name}
+btrim(to_json(u.{name} at time zone 'UTC')::text, '"') || 'Z' as {name}
 
 -- name: part_cell_text
 -- A text that no spreadsheet takes for a formula: = + - @, their full-width forms, tab and line ends get an apostrophe in front.

@@ -18,7 +18,7 @@ select coalesce(string_agg(row_to_json(d)::text, ',' order by f.observed_at) fil
        max(f.observed_at) filter (where f.place > %(limit)s) as following
 from found f
 cross join lateral (
-    select (to_json(f.observed_at at time zone 'UTC') #>> '{}') || 'Z' as observed_at, f.price_usd, f.market_cap_usd, f.volume_24h_usd
+    select btrim(to_json(f.observed_at at time zone 'UTC')::text, '"') || 'Z' as observed_at, f.price_usd, f.market_cap_usd, f.volume_24h_usd
 ) d
 
 -- name: list_price_buckets
@@ -52,5 +52,5 @@ select coalesce(string_agg(row_to_json(d)::text, ',' order by b.observed_at), ''
        ) as following
 from buckets b
 cross join lateral (
-    select (to_json(b.observed_at at time zone 'UTC') #>> '{}') || 'Z' as observed_at, b.open, b.high, b.low, b.close, b.volume_24h_usd, b.prices
+    select btrim(to_json(b.observed_at at time zone 'UTC')::text, '"') || 'Z' as observed_at, b.open, b.high, b.low, b.close, b.volume_24h_usd, b.prices
 ) d
