@@ -22,7 +22,7 @@ select clock_timestamp() as now
 
 -- name: list_missing_rights
 -- Tables that this role may not use as the ETL does: it reads and writes them all, but schema_migrations, which it reads only;
--- and the two functions of their owner that it calls.
+-- and the functions that it calls, or has called by what it writes.
 select c.relname as name
 from pg_class c
 where c.relkind in ('r', 'p') and c.relnamespace = current_schema()::regnamespace and c.relispartition = false
@@ -31,7 +31,7 @@ where c.relkind in ('r', 'p') and c.relnamespace = current_schema()::regnamespac
                 or (has_table_privilege(c.oid, 'insert') and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete'))))
 union all
 select p.proname from pg_proc p
-where p.pronamespace = current_schema()::regnamespace and p.proname in ('make_read_index', 'ensure_price_history')
+where p.pronamespace = current_schema()::regnamespace and p.proname in ('make_read_index', 'ensure_price_history', 'write_record', 'run_duration_bounds')
   and not has_function_privilege(p.oid, 'execute')
 order by 1
 

@@ -27,7 +27,7 @@ end $$
 
 -- name: ensure_etl_rights
 -- What the ETL needs: rows of every table, none of the tables themselves; also of the tables that later migrations make.
--- Months and indexes are made by two functions of the owner; a third makes the JSON of each record that is written.
+-- Months and indexes are made by two functions of the owner. The other two are named for databases that close functions to public.
 do $$
 declare
     role text := current_setting('kasparro.role');
@@ -36,19 +36,19 @@ begin
     execute format('grant select, insert, update, delete on all tables in schema %I to %I', current_schema(), role);
     execute format('grant usage, select on all sequences in schema %I to %I', current_schema(), role);
     execute format('revoke insert, update, delete on schema_migrations from %I', role);
-    execute format('grant execute on function make_read_index(), ensure_price_history(date[]), write_record to %I', role);
+    execute format('grant execute on function make_read_index(), ensure_price_history(date[]), write_record, run_duration_bounds() to %I', role);
     execute format('alter default privileges in schema %I grant select, insert, update, delete on tables to %I', current_schema(), role);
     execute format('alter default privileges in schema %I grant usage, select on sequences to %I', current_schema(), role);
 end $$
 
 -- name: ensure_api_rights
--- What the API needs: to read, and to call the one function that queues a run.
+-- What the API needs: to read, and to call the function that queues a run and the one that tells the classes of durations.
 do $$
 declare
     role text := current_setting('kasparro.role');
 begin
     execute format('grant select on all tables in schema %I to %I', current_schema(), role);
     execute format('alter default privileges in schema %I grant select on tables to %I', current_schema(), role);
-    execute format('grant execute on function enqueue_run(text[], bytea, bytea) to %I', role);
+    execute format('grant execute on function enqueue_run(text[], bytea, bytea), run_duration_bounds() to %I', role);
     execute format('alter role %I set default_transaction_read_only = on', role);
 end $$

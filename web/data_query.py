@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 from shared.model import SourceType
 from web.endpoints import Query
 from web.errors import Problem
-from web.parameters import Amount, Text, Time, Whole
+from web.parameters import Amount, Cursor, Text, Time, Whole
 from web.statements import COLUMNS
 
 Key = Literal["id", "updated_at", "price_usd", "market_cap_usd", "rank", "name"]
@@ -69,7 +69,7 @@ class DataQuery(Filters):
     sort: Sort | None = Field(None, description=ORDER)
     limit: Whole = Field(100, ge=1, le=1000, description="how many")
     offset: Whole | None = Field(None, ge=0, le=100_000, description="how many to skip; a cursor goes further")
-    cursor: Text | None = Field(None, description="`next_cursor` of the page before")
+    cursor: Cursor | None = Field(None, description="`next_cursor` of the page before")
 
     @model_validator(mode="after")
     def refuse_both(self) -> Self:

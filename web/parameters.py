@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, WithJsonSchema
 from werkzeug.routing import IntegerConverter
 
+from web.cursor import LONGEST
+
 WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 NUMBER = re.compile(r"[0-9]{1,40}(\.[0-9]{1,60})?", re.ASCII)
 TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)(Z|[ +-]\d\d:\d\d)?)?", re.ASCII)
@@ -74,5 +76,6 @@ Time = Annotated[AwareDatetime, BeforeValidator(read_time), WithJsonSchema({"typ
 PLAIN = {"pattern": "^[^\\u0000-\\u001f\\u007f]+$"}
 """What `refuse_controls` passes, for the document."""
 Text = Annotated[str, AfterValidator(refuse_controls), Field(min_length=1, max_length=500, json_schema_extra=PLAIN)]
+Cursor = Annotated[str, AfterValidator(refuse_controls), Field(min_length=1, max_length=LONGEST, json_schema_extra=PLAIN)]
 Number = Annotated[Decimal, WithJsonSchema({"type": "number"})]
 """A number of an answer: digit for digit as stored."""

@@ -32,6 +32,20 @@ begin
         || '}';
 end $$;
 
+-- Whoever may insert makes it, too, also where functions are closed to public.
+do $$
+declare
+    loader text;
+begin
+    for loader in
+        select r.rolname from pg_class c
+        join pg_roles r on has_any_column_privilege(r.oid, c.oid, 'insert') and not pg_has_role(r.oid, c.relowner, 'usage')
+        where c.oid = 'unified_data'::regclass
+    loop
+        execute format('grant execute on function write_record to %I', loader);
+    end loop;
+end $$;
+
 alter table unified_data
     add column doc text generated always as (write_record(
     id, source, source_type, external_id, kind, asset_id, symbol, name, category, price_usd, market_cap_usd, volume_24h_usd,

@@ -12,7 +12,7 @@ import pytest
 
 from shared.db import Connection, connect
 from shared.migrations import migrate
-from sql import read_migrations
+from sql import queries, read_migrations
 
 numbers = count()
 OWNERS = ("make_read_index()", "ensure_price_history('{2026-01-01}')", "make_price_month('2026-01-01', '1s')")
@@ -82,9 +82,14 @@ def test_the_roles_do_their_work_and_nothing_else(etl: Any, roles: Any, conn: Co
         reader.execute("select * from enqueue_run(array['csv'], null, null)")
 
 
-def test_a_run_and_its_worker_need_no_more_than_the_role_of_the_etl(etl: Any, roles: Any, offline: dict[str, str], tmp_path: Path) -> None:
+def test_a_run_and_its_worker_need_no_more_than_the_role_of_the_etl(
+    etl: Any, roles: Any, conn: Connection, offline: dict[str, str], tmp_path: Path
+) -> None:
     told = roles()
-    assert etl("migrate", "--etl-role", "etl").code == 0
+    conn.execute("revoke execute on all functions in schema public from public")  # as a guarded database has it for those to come, too
+    assert etl("migrate", "--etl-role", "etl", "--api-role", "api").code == 0
+    with connect(told["api"], "tests") as reader:
+        assert reader.execute(queries["list_duration_bounds"]).fetchall()
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.csv").write_text("symbol,name,price,date\nBTC,Bitcoin,1.5,2019-03-01\n")
     for command in (("run", "--source", "all"), ("worker", "--once"), ("status",), ("prune", "--raw-older-than", "1d")):
@@ -106,6 +111,7 @@ def test_a_role_that_was_set_up_before_runs_on_in_any_schema_and_one_that_reads_
             patch.setattr("shared.migrations.read_migrations", lambda: before)
             migrate(owner)
         owner.execute(psycopg.sql.SQL(OLD_RIGHTS).format(etl=loader, api=reader).as_bytes(owner))
+        owner.execute("alter default privileges revoke execute on functions from public")
         assert migrate(owner) == [step.name for step in read_migrations() if step.name >= "0020"]
         (tmp_path / "a.csv").write_text("symbol,name,price,date\nBTC,Bitcoin,1.5,2019-03-01\n")
         done = etl("run", "--source", "csv", CSV_PATHS="a.csv", DATABASE_URL=psycopg.conninfo.make_conninfo(inside, user=names["etl"]))
@@ -134,9 +140,10 @@ def test_doctor_is_content_with_the_roles_rights_and_names_the_command_that_give
     assert doctor()["state"] == "ok", doctor()
     with psycopg.connect(told["etl"]) as loader:
         name = psycopg.sql.Identifier(loader.info.user)
-    conn.execute(psycopg.sql.SQL("revoke execute on function make_read_index() from {}").format(name).as_bytes(conn))
-    closed = doctor()
-    assert (closed["state"], "make_read_index" in closed["finding"]) == ("failure", True)
+    for function in ("make_read_index", "write_record"):
+        conn.execute(psycopg.sql.SQL(f"revoke execute on function {function} from public, {{}}").format(name).as_bytes(conn))
+        closed = doctor()
+        assert (closed["state"], function in closed["finding"]) == ("failure", True)
     conn.execute(psycopg.sql.SQL("revoke insert on etl_runs from {}").format(name).as_bytes(conn))
     closed = doctor()
     assert (closed["state"], "etl_runs" in closed["finding"], "schema_migrations" in closed["finding"]) == ("failure", True, False)

@@ -143,6 +143,16 @@ def test_a_cursor_keeps_every_digit_of_its_key(client: FlaskClient, conn: Connec
         assert len(ids) == 60
 
 
+def test_a_walk_by_name_passes_names_of_any_length_in_any_script(client: FlaskClient, conn: Connection) -> None:
+    conn.execute(ROWS, {"sources": ["a"], "rows": 4})
+    names = ["\u0411" * 70, "\u6f22\u5b57" * 350, 'a"\\' * 700, "\U0001f680" * 600]
+    for number, name in enumerate(names, 1):
+        conn.execute("update unified_data set name = %s where external_id = %s", [name, f"r{number}"])
+    for sort in ("name", "-name"):
+        walked = [record["name"] for record in walk(client, f"/data?sort={sort}&limit=1")]
+        assert walked == sorted(names, reverse=sort == "-name")
+
+
 def test_times_are_iso_8601_in_utc(client: FlaskClient, rows: None) -> None:
     record = client.get("/data/1").get_json()["data"]
     assert record["updated_at"] == "2026-01-01T01:00:00Z"
