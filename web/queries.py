@@ -86,7 +86,7 @@ def search(conn: Connection, selection: Selection, window: Window, columns: Sequ
 
 
 def taken(cursor: psycopg.Cursor[Any], limit: int) -> Page:
-    """Take a page as the server sent it: its bytes are those of the answer, so nothing of them is decoded."""
+    """Take a page from rows of body, id, key and total, as the server sent them: their bytes are the answer's, so nothing is decoded."""
     found = cursor.pgresult
     assert found
     bodies = [body for number in range(min(found.ntuples, limit)) if (body := found.get_value(number, 0)) is not None]

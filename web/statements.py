@@ -73,8 +73,7 @@ def written(sources: int, filters: tuple[str, ...], window: Window, columns: tup
 def compose_page(selection: Selection, window: Window, columns: Sequence[str]) -> sql.Composed:
     """Put together the statement of a page: what has a sort key comes first, in either direction."""
     place, null, going = window.place, window.sort in NULLABLE, "down" if window.descending else "up"
-    whole = tuple(columns) == COLUMNS
-    along = whole and window.way == "along" and not window.offset
+    along = tuple(columns) == COLUMNS and window.way == "along" and not window.offset
     parts = []
     if not null or place is None or place.key is not None:
         wanted = [PARTS[f"{going}_from_{window.sort}"]] if place else [PARTS[f"known_{window.sort}"]] if null else []

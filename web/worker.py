@@ -35,8 +35,6 @@ OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName, errors.C
 
 LINGER = 2
 """Milliseconds a thread waits for the next request of the client it has answered, unless others wait for a thread."""
-
-
 GIVEN_WAY = 0.0005
 """Seconds for which a worker leaves a new connection to those that have fewer."""
 

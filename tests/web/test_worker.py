@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
@@ -73,10 +74,9 @@ def test_gunicorns_own_line_of_a_request_is_not_even_put_together() -> None:
 def test_clients_that_come_at_once_are_shared_out_among_the_workers(dsn: str, serve: Callable[..., Any]) -> None:
     served = serve(DATABASE_URL=dsn)
     wait_until(lambda: len(shared_out(served)) == 2 and min(shared_out(served)) > 0)  # until the second has begun, the first has all
-    for _ in range(5):
-        parts = shared_out(served)
-        assert sum(parts) == 16
-        assert max(parts) <= 12  # without shares, one worker has all of them every other time
+    rounds = [shared_out(served) for _ in range(40)]
+    assert {sum(parts) for parts in rounds} == {16}
+    assert fmean(max(parts) for parts in rounds) <= 11  # without shares about 13: one worker has all of them every third time
 
 
 def shared_out(served: Any) -> list[int]:

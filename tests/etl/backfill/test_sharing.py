@@ -113,6 +113,17 @@ def test_both_killed_at_random_and_resumed_is_as_if_nothing_had_happened(
     assert extracted == one(conn, "select sum(records)::int from backfill_chunks") == (COUNT + 300,)
 
 
+def test_the_run_of_one_that_died_meanwhile_is_closed_by_the_one_that_finds_nothing_left(dsn: str, conn: Connection, path: Path) -> None:
+    with connect(dsn, "tests") as dying:
+        lost = store.open_worker(dying, "csv")
+        left = start(dsn, path)
+        while not one(conn, "select count(*) from backfill_chunks where state = 'done'")[0]:
+            time.sleep(0.01)
+    assert ended(left) == [0]
+    assert one(conn, f"select status from etl_runs where id = {lost.id}") == ("abandoned",)
+    assert one(conn, "select count(*) from backfill_workers") == (0,)
+
+
 def test_a_process_that_was_taken_for_dead_writes_nothing_more(dsn: str, conn: Connection, path: Path) -> None:
     found = survey(str(path), "csv", "a", 60)
     jobs = begin_file(conn, found)
