@@ -22,7 +22,7 @@ def make_read_indexes(conn: Connection, stop: Stop) -> None:
     """Make what is missing. What cannot be made now, or before a stop is asked for, is left to the next command: nothing fails for it."""
     began = time.monotonic()
     try:
-        while not stop.asked.is_set() and make_one(conn, stop):
+        while not stop.asked and make_one(conn, stop):
             pass
     except (DatabaseError, Refused) as error:
         log.warning("indexes left", reason=f"{one_line(error)}: the API reads more slowly until the next run has made them")

@@ -6,12 +6,12 @@ import os
 import random
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 import structlog
@@ -39,33 +39,30 @@ class Line:
     process: subprocess.Popen[bytes] | None = None
 
 
-@dataclass(slots=True)
-class Asked:
-    """Whether the scheduler was asked to stop, and by which signal."""
-
-    event: threading.Event = field(default_factory=threading.Event)
-    signal: int = 0
-
-
 @contextmanager
-def on_stop() -> Iterator[Asked]:
-    """Listen to SIGTERM and SIGINT for the length of a block: they wake its waits, nothing else."""
-    asked = Asked()
+def on_stop() -> Iterator[SimpleQueue[int]]:
+    """Listen to SIGTERM and SIGINT for the length of a block: their numbers come out of the queue, nothing else happens."""
+    # Not an Event: one that is set by a handler while its own wait holds its lock never returns.
+    stops = SimpleQueue[int]()
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        asked.signal = asked.signal or number
-        asked.event.set()
+        stops.put(number)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield asked
+        yield stops
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def attend(jobs: list[Job], asked: Asked, interval: timedelta | None, *, at_once: bool, now: Callable[[], datetime] | None = None) -> None:
-    """Fire jobs when they are due until a stop is asked for, then stop those that run. A job never overlaps itself."""
+def attend(
+    jobs: list[Job], stops: SimpleQueue[int], interval: timedelta | None, *, at_once: bool, now: Callable[[], datetime] | None = None
+) -> int:
+    """Fire jobs when they are due until a signal comes out of `stops`, then stop those that run, and give its number.
+
+    A job never overlaps itself.
+    """
     clock = now or (lambda: datetime.now(UTC))
     lines = [line_of(job, interval, clock()) for job in jobs]
     for line in lines:
@@ -73,13 +70,14 @@ def attend(jobs: list[Job], asked: Asked, interval: timedelta | None, *, at_once
         if at_once and line.job.loads:
             fire(line)
     try:
-        while not asked.event.is_set():
+        while True:
             for line in lines:
                 reap(line)
                 if clock() >= line.next:
                     fire(line)
                     move_on(line, clock())
-            asked.event.wait(min([TICK, *((line.next - clock()).total_seconds() for line in lines if line.next > clock())]))
+            with suppress(Empty):
+                return stops.get(timeout=min([TICK, *((line.next - clock()).total_seconds() for line in lines if line.next > clock())]))
     finally:
         stop(lines)
 

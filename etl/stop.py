@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 
 from etl.errors import CutShort, Stopped
@@ -30,7 +30,8 @@ class Stop:
     `listening`: nothing is in hand, so the handler may end the wait for an upstream by raising Stopped.
     """
 
-    asked: threading.Event = field(default_factory=threading.Event)
+    # A plain word, not an Event: one that is set by a handler while its own wait holds its lock never returns.
+    asked: bool = False
     signal: int | None = None
     listening: bool = False
     late: bool = False
@@ -42,25 +43,25 @@ class Stop:
 
 def check(stop: Stop) -> None:
     """Raise Stopped when a stop was asked for."""
-    if stop.asked.is_set():
+    if stop.asked:
         raise stop.error()
 
 
 def wait(stop: Stop, seconds: float) -> None:
     """Sleep, but wake and raise Stopped when a stop is asked for."""
-    stop.asked.wait(seconds)
-    check(stop)
+    with listening(stop):
+        time.sleep(seconds)
 
 
 @contextmanager
 def listening(stop: Stop) -> Iterator[None]:
-    """For the length of an exchange with an upstream, let a signal end it."""
-    check(stop)
-    stop.listening = True
+    """For the length of a wait, such as an exchange with an upstream, let a signal end it. Raises Stopped."""
+    before, stop.listening = stop.listening, True
     try:
+        check(stop)  # after the handler may raise: a signal just before it would be heard by neither
         yield
     finally:
-        stop.listening = False
+        stop.listening = before
 
 
 @contextmanager
@@ -72,21 +73,22 @@ def on_signals(grace: float = GRACE, deadline: float | None = None) -> Iterator[
     stop = Stop()
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        if stop.asked.is_set() and number == signal.SIGINT:
+        if stop.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if number == signal.SIGINT:
-            os.write(2, FINISHING)  # not through a buffer: the signal may have come in the middle of a write to it
         stop.signal = number
-        stop.asked.set()
+        stop.asked = True
         signal.setitimer(signal.ITIMER_REAL, grace, AGAIN)
+        if number == signal.SIGINT:  # told last: who reads it may press again in the same instant
+            with suppress(OSError):
+                os.write(2, FINISHING)  # not through a buffer: the signal may have come in the middle of a write to it
         if stop.listening:
             raise stop.error()
 
     def ring(_number: int, _frame: FrameType | None) -> None:
-        if stop.asked.is_set():
+        if stop.asked:
             raise CutShort(str(stop.error()))
         stop.late = True
-        stop.asked.set()
+        stop.asked = True
         signal.setitimer(signal.ITIMER_REAL, grace, AGAIN)
         if stop.listening:
             raise stop.error()

@@ -31,7 +31,7 @@ def drain(link: Link, stop: Stop, works: Mapping[str, Work]) -> Iterator[Outcome
     Raises DatabaseError.
     """
     names = list(works)
-    while not stop.asked.is_set() and (waiting := list_queued(link.conn, names)):
+    while not stop.asked and (waiting := list_queued(link.conn, names)):
         work = works[waiting[0]]
         outcome = run(replace(work, options=replace(work.options, trigger="api", queued=True)))
         if isinstance(outcome.error, Locked):

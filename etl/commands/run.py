@@ -117,7 +117,7 @@ def settle_in() -> None:
 def run_all(works: list[Work], if_locked: str, *, draw: bool) -> Iterator[Outcome]:
     """Run the sources one after the other; a failure of one does not keep the others from running, a request to stop does."""
     for work in works:
-        if work.stop.asked.is_set():
+        if work.stop.asked:
             return
         with progress(work.source.name, draw=draw) as show:
             outcome = run_source(replace(work, show=show))

@@ -34,6 +34,6 @@ def schedule(ctx: click.Context, /, crontab: Path, now: bool) -> None:
         text = crontab.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([f"{crontab} cannot be read ({type(error).__name__}): name a readable crontab"]) from None
-    with on_stop() as asked:
-        attend(read_crontab(text), asked, interval, at_once=now)
-    ctx.exit(128 + asked.signal)
+    with on_stop() as stops:
+        number = attend(read_crontab(text), stops, interval, at_once=now)
+    ctx.exit(128 + number)

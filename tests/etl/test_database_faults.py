@@ -20,7 +20,7 @@ from etl import execute, locks, pipeline
 from etl.commands.run import exit_code
 from etl.errors import Stopped
 from etl.lease import Counts, renew_lease
-from etl.stop import on_signals
+from etl.stop import Stop, on_signals
 from shared.db import Connection, connect, reconnect
 from shared.errors import DatabaseError
 from sql import queries
@@ -143,9 +143,10 @@ def test_a_stop_ends_the_wait_for_a_lock(world: Any, coins: Coins, dsn: str, mon
     with connect(dsn, "locker") as locker:
         locker.autocommit = False
         locker.execute("lock table unified_data in share mode")
-        threading.Timer(0.3, world.stop.asked.set).start()
-        assert world.run().status == "cancelled"
-    world.stop.asked.clear()
+        with on_signals() as world.stop:
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            assert world.run().status == "cancelled"
+    world.stop = Stop()
     assert world.run().counts == Counts(inserted=30)
 
 

@@ -131,7 +131,7 @@ def test_a_stop_ends_the_wait_and_the_server_stops_too(bare: Connection, empty_d
 def test_after_a_stop_nothing_is_begun(bare: Connection) -> None:
     bare.execute(RECORD)
     stop = Stop()
-    stop.asked.set()
+    stop.asked = True
     make_read_indexes(bare, stop)
     assert made(bare) == []
 

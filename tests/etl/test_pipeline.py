@@ -186,13 +186,13 @@ def test_a_request_to_stop_closes_the_run_after_the_batch_in_hand(world: Any, co
 
     def stop(_progress: Any) -> None:
         world.stop.signal = signal.SIGTERM
-        world.stop.asked.set()
+        world.stop.asked = True
 
     world.seen = type("Hook", (), {"append": staticmethod(stop)})()
     outcome = world.run()
     assert (outcome.status, outcome.counts) == ("cancelled", Counts(inserted=10))
     assert world.rows("select status, lease_expires_at from etl_runs, etl_checkpoints") == [("cancelled", None)]
-    world.stop.asked.clear()
+    world.stop.asked = False
     world.seen = []
     assert world.run().counts == Counts(inserted=10)
 

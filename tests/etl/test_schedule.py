@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,11 +10,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
 from etl.crontab import Job, firings, read_crontab, shortest_gap
-from etl.schedule import Asked, attend, line_of
+from etl.schedule import attend, line_of
 from shared.errors import SettingsError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -42,15 +44,15 @@ class Clock:
 
 
 @contextmanager
-def attending(jobs: list[Job], clock: Clock, *, at_once: bool = False, interval: timedelta | None = None) -> Iterator[Asked]:
+def attending(jobs: list[Job], clock: Clock, *, at_once: bool = False, interval: timedelta | None = None) -> Iterator[None]:
     """Attend to jobs in a thread for the length of a block."""
-    asked = Asked()
-    thread = threading.Thread(target=attend, args=(jobs, asked, interval), kwargs={"at_once": at_once, "now": clock})
+    stops = SimpleQueue[int]()
+    thread = threading.Thread(target=attend, args=(jobs, stops, interval), kwargs={"at_once": at_once, "now": clock})
     thread.start()
     try:
-        yield asked
+        yield
     finally:
-        asked.event.set()
+        stops.put(signal.SIGTERM)
         thread.join(30)
         assert not thread.is_alive()
 

@@ -1,9 +1,11 @@
-"""Stopping on request: which signal, which exit code."""
+"""Stopping on request: which signal, which exit code, at whatever instant it comes."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -40,3 +42,57 @@ def test_between_two_batches_a_request_is_noticed() -> None:
         with pytest.raises(Stopped) as stopped:
             check(stop)
     assert stopped.value.signal == signal.SIGTERM
+
+
+def test_who_presses_again_as_soon_as_the_words_come_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def press_again(_file: int, words: bytes) -> int:
+        signal.raise_signal(signal.SIGINT)
+        return len(words)
+
+    monkeypatch.setattr("etl.stop.os.write", press_again)
+    with pytest.raises(KeyboardInterrupt), on_signals():
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_stop_is_heard_where_nobody_can_be_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_file: int, _words: bytes) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("etl.stop.os.write", gone)
+    with pytest.raises(Stopped), on_signals() as stop, listening(stop):
+        signal.raise_signal(signal.SIGINT)
+
+
+EACH_LINE = """
+import signal, sys
+from etl.errors import Stopped
+from etl.stop import check, on_signals, wait
+
+def signal_at(number):
+    def trace(frame, event, arg):
+        nonlocal number
+        number -= 1
+        if number == 0:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGTERM)
+        return trace
+    return trace
+
+ended = 0
+while True:
+    try:
+        with on_signals() as stop:
+            sys.settrace(signal_at(ended + 1))
+            wait(stop, 0.001)
+            sys.settrace(None)
+            check(stop)
+        break
+    except Stopped:
+        ended += 1
+print(ended)
+"""
+
+
+def test_a_signal_at_any_line_of_a_wait_is_heard() -> None:
+    done = subprocess.run([sys.executable, "-c", EACH_LINE], capture_output=True, text=True, timeout=30, check=True)
+    assert int(done.stdout) > 15

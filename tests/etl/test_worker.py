@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +16,7 @@ from etl import worker
 from etl.chaos import Chaos
 from etl.errors import Stopped
 from etl.lease import begin_run
-from etl.stop import Stop
+from etl.stop import on_signals
 from etl.work import Options, Outcome, Work
 from shared.db import connect
 from shared.db import reconnect as again
@@ -96,7 +98,7 @@ def test_a_run_that_a_request_is_just_joining_is_executed_afterwards(world: Any,
 
 def test_a_stopped_worker_begins_nothing(world: Any, works: dict[str, Work]) -> None:
     queue(world, "one")
-    world.stop.asked.set()
+    world.stop.asked = True
     assert drained(world, works) == []
     with pytest.raises(Stopped):
         attended(world, works, 1)
@@ -155,16 +157,9 @@ def test_each_try_of_a_request_is_counted_and_the_last_one_is_the_end(world: Any
 
 
 def test_a_signal_wakes_it(world: Any, works: dict[str, Work]) -> None:
-    stop = Stop()
-
-    def end() -> None:
-        stop.asked.set()
-        queue(world, "one")
-        world.conn.execute("notify kasparro_queue")
-
-    timer = threading.Timer(0.2, end)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped) as stopped, on_signals() as stop:
         list(worker.attend(world.link, stop, works))
     timer.join()
-    assert world.rows("select status from etl_runs") == [("queued",)]
+    assert stopped.value.signal == signal.SIGTERM
