@@ -109,9 +109,10 @@ def redacted(value: Any, hide: Callable[[str], str]) -> Any:
     """Hide secrets in a value however deep; what JSON has no form for becomes text."""
     if isinstance(value, str):
         return hide(value)
+    if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
     if isinstance(value, dict):
         return {hide(str(key)): redacted(item, hide) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [redacted(item, hide) for item in value]
-    plain = isinstance(value, int | type(None)) or (isinstance(value, float) and math.isfinite(value))
-    return value if plain else hide(str(value))
+    return hide(str(value))

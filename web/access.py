@@ -75,7 +75,6 @@ def surrounded(app: WSGIApplication) -> WSGIApplication:
         environ[STARTED] = time.perf_counter()
         given = environ.get("HTTP_X_REQUEST_ID", "")
         environ[REQUEST_ID] = given if VALID_ID.fullmatch(given) else token_hex(16)
-        structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=environ[REQUEST_ID])
 
         def begin(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
@@ -97,6 +96,11 @@ def facts(environ: WSGIEnvironment, status: str) -> dict[str, Any]:
     """What the line of a request says; the query is left out, for people put keys there."""
     asked = {"method": environ["REQUEST_METHOD"], "path": get_path_info(environ), "status": int(status[:3])}
     return asked | {"latency_ms": since(environ), "client": environ.get("REMOTE_ADDR")}
+
+
+def this_request() -> Request:
+    """This request itself, for who asks it several things: `request` is looked up anew at each of them."""
+    return request._get_current_object()  # type: ignore[attr-defined, no-any-return]
 
 
 def request_id() -> str:

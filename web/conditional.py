@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 
-from flask import Response, current_app, request
+from flask import Request, Response, current_app
 
-from web.access import latency_ms, request_id
+from web.access import latency_ms, request_id, this_request
 from web.cache import Cache, cached
 from web.catalog import Catalog, Watch, current, version_of
 from web.db import Reader
@@ -50,29 +50,30 @@ def held() -> Held:
 
 def conditional(source: str | None, source_type: str | None, make: Callable[[Catalog], Body]) -> Response:
     """Answer 304, from the cache, or with what `make` gives. The version is read first: an answer may be newer than it, never older."""
-    catalog = current(held().watch)
+    asked, holds = this_request(), held()
+    catalog = current(holds.watch)
     known = version_of(catalog, source, source_type)
-    tag = etag(known, request.path, request.query_string)
-    if known_already(tag):
+    tag = etag(known, asked.path, asked.query_string)
+    if known_already(asked, tag):
         return named(Ready(status=304), tag)
-    key = (request.path, request.query_string, known)
 
     def sized() -> tuple[Body, int]:
         body = make(catalog)
-        return body, len(body.rest) + len(request.query_string)
+        return body, len(body.rest) + len(asked.query_string)
 
-    return answered(cached(held().cache, key, sized), tag)
+    return answered(cached(holds.cache, (asked.path, asked.query_string, known), sized), tag)
 
 
 def compared(body: Body) -> Response:
     """Answer with a body that no version stands for: its ETag is made of what it says."""
-    tag = etag(hashlib.blake2b(body.rest, digest_size=16).hexdigest(), request.path, request.query_string)
-    return named(Ready(status=304), tag) if known_already(tag) else answered(body, tag)
+    asked = this_request()
+    tag = etag(hashlib.blake2b(body.rest, digest_size=16).hexdigest(), asked.path, asked.query_string)
+    return named(Ready(status=304), tag) if known_already(asked, tag) else answered(body, tag)
 
 
-def known_already(tag: str) -> bool:
+def known_already(asked: Request, tag: str) -> bool:
     """Whether the client has what this tag names."""
-    return request.if_none_match.contains_weak(tag)
+    return asked.if_none_match.contains_weak(tag)
 
 
 def answered(body: Body, tag: str) -> Response:

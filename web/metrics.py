@@ -15,7 +15,7 @@ from werkzeug.routing import Rule
 
 from shared.errors import DatabaseError, SchemaError
 from sql import queries
-from web.access import latency_ms, request_id, since
+from web.access import latency_ms, request_id, this_request
 from web.db import rows
 from web.endpoints import Answer, answered, endpoint
 from web.errors import note_outage
@@ -47,8 +47,9 @@ class HttpMetrics(PrometheusMetrics):  # type: ignore[misc]
             return seconds.labels(method, route, status), total.labels(method, status)
 
         def count(response: Response) -> Response:
-            duration, requests = series(known(request.method), route(request.url_rule), response.status_code)
-            duration.observe(since(request.environ) / 1000)
+            asked = this_request()
+            duration, requests = series(known(asked.method), route(asked.url_rule), response.status_code)
+            duration.observe(latency_ms() / 1000)
             requests.inc()
             return response
 
