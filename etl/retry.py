@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -12,8 +13,9 @@ from etl.backfill.retry import content_of, retry_points
 from etl.batch import Batch
 from etl.drift.aliases import aliased
 from etl.errors import Stopped
-from etl.lease import Counts, Run, begin_run, finish_run
+from etl.lease import Counts, Run, begin_run, finish_run, renew_lease
 from etl.load import load
+from etl.locks import behind_locks
 from etl.rows import without_poison
 from etl.source import Payload, Source
 from etl.stop import Stop, check
@@ -31,7 +33,7 @@ MOST = 100_000
 def retry_all(conn: Connection, source: Source, stop: Stop, ids: Sequence[int]) -> Counts:
     """Retry the open entries of a source, or those with the given ids, under its lease. Returns what was loaded and what stays.
 
-    The checkpoint's position does not move. Raises Locked when a run holds the source, Stopped between two payloads.
+    The checkpoint's position does not move. Raises Locked when a run holds the source, Blocked behind a lock that stays, Stopped.
     """
     params = {"source": source.name, "ids": list(ids) or None, "limit": MOST}
     if not fetch_one(conn, queries["list_retries"], params):
@@ -45,7 +47,8 @@ def retry_all(conn: Connection, source: Source, stop: Stop, ids: Sequence[int]) 
         entries = conn.execute(queries["list_retries"], params).fetchall()
         for raw_id, rows in groupby(entries, key=lambda row: row["raw_id"]):
             check(stop)
-            run, done = retry_payload(conn, source, run, raw_id, list(rows))
+            retried = partial(retry_payload, conn, source, run, raw_id, list(rows))
+            run, done = behind_locks(retried, partial(renew_lease, conn, run), stop)
             counts += done
         status = "partial" if counts.quarantined else "success"
     except Stopped:
@@ -56,6 +59,7 @@ def retry_all(conn: Connection, source: Source, stop: Stop, ids: Sequence[int]) 
     return counts
 
 
+@driver_errors_named()
 def retry_payload(conn: Connection, source: Source, run: Run, raw_id: int, entries: Sequence[dict[str, Any]]) -> tuple[Run, Counts]:
     """Validate the entries of one payload; load those that pass and close them, count up those that do not."""
     row = fetch_one(conn, queries["get_retry"], {"source": source.name, "raw_id": raw_id})
@@ -87,6 +91,7 @@ def retry_records(
         return run, Counts(quarantined=len(values))
     counts = Counts()
     with conn.transaction():
+        conn.execute(queries["bound_batch"])
         for number in [wanted[position] for position in accepted if position in wanted] + ([whole] if whole else []):
             conn.execute(queries["resolve_record"], {"id": number})
         for batch in batches:

@@ -51,8 +51,6 @@ def retry_points(
     parts = [validate(source, [values[place]], place) for place in sorted(places)]
     checked = Validated([item for part in parts for item in part.accepted], [bad for part in parts for bad in part.rejected])
     lost = set(entries.values()) - set(places.values())
-    for entry in lost:
-        conn.execute(queries["mark_retried"], {"id": entry})
     batch = Batch(content.payload, bytes(stored["sha256"]), 0, len(places), checked, run.position)
     try:
         run, done = commit(conn, run, content, batch, stored["id"], places)
@@ -61,6 +59,8 @@ def retry_points(
         if cleaned is batch:
             raise
         run, done = commit(conn, run, content, cleaned, stored["id"], places)
+    for entry in lost:
+        conn.execute(queries["mark_retried"], {"id": entry})
     return run, done + Counts(quarantined=len(lost))
 
 
