@@ -597,7 +597,7 @@ def test_a_slow_drip_is_stopped_by_the_total_deadline(wire: Wire, chunked: bool)
     url, started = wire(drip), time.monotonic()
     error = Client(Patience(silence=5, response=0.3, tries=1)).fail(url)
     assert timeless(error) == f"{url} was not read in time, 1 try: try again after SOON"
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 20  # all of it would take more than a minute
 
 
 @pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\nX-A: b\r\nX-B: "])
