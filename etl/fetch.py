@@ -14,7 +14,7 @@ import structlog
 from etl.addresses import is_inside, location_of, same_origin
 from etl.connection import Inside
 from etl.errors import FetchError, Transient
-from etl.exchange import UNFIT, Client, send
+from etl.exchange import CONDITIONS, UNFIT, Client, send
 from etl.patience import Patience, Waits
 from etl.source import Fetch, Response
 from shared.addresses import shown
@@ -24,6 +24,8 @@ __all__ = ["Patience", "Waits", "fetcher"]
 log = structlog.get_logger()
 
 MOST_REDIRECTS = 3
+LONGEST = 2000
+"""Characters of a condition; servers refuse requests of some thousand."""
 USUAL = Patience()
 RECOVERY = 300.0
 """Seconds until another attempt is worth it when upstream says nothing itself."""
@@ -48,7 +50,9 @@ def prepare(session: requests.Session, url: str, headers: Mapping[str, str], par
         login = requests.utils.get_auth_from_url(url)
         # quirk: without an `auth` requests takes one from ~/.netrc, over the key we were given
         auth = login if any(login) else lambda request: request
-        return session.prepare_request(requests.Request("GET", url, headers=dict(headers), params=dict(params), auth=auth))
+        # What an upstream told of its last answer may be longer than any request may be: then all is asked for again.
+        told = {name: value for name, value in headers.items() if name not in CONDITIONS or len(value) <= LONGEST}
+        return session.prepare_request(requests.Request("GET", url, headers=told, params=dict(params), auth=auth))
     except (requests.RequestException, ValueError):
         raise FetchError(f"{shown(url)} {UNFIT}", permanent=True) from None
 

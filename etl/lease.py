@@ -95,15 +95,15 @@ def open_run(conn: Connection, source: str, trigger: Trigger, queued: bool) -> R
         resumed_from = taken["previous_run_id"] if abandoned or position.pending else None
         facts = {"source": source, "trigger": trigger, "epoch": taken["epoch"], "resumed_from": resumed_from}
         facts |= {"host": socket.gethostname(), "pid": os.getpid(), "version": version("kasparro-etl")}
-        opened = take_queued(conn, taken["previous_run_id"], facts) if queued else fetch_one(conn, queries["begin_run"], facts)
+        opened = take_queued(conn, facts) if queued else fetch_one(conn, queries["begin_run"], facts)
         assert opened
         conn.execute(queries["hold_lease"], {"source": source, "run_id": opened["id"], "epoch": taken["epoch"]})
     return Run(opened["id"], source, taken["epoch"], taken["seq"], position, opened["resumed_from"], replay=trigger == "replay")
 
 
-def take_queued(conn: Connection, previous: int | None, facts: dict[str, Any]) -> dict[str, Any]:
+def take_queued(conn: Connection, facts: dict[str, Any]) -> dict[str, Any]:
     """Open the run of a request: first of the one that a worker left unfinished, then of the oldest that waits. Raises Locked."""
-    again = fetch_one(conn, queries["begin_again"], facts | {"previous": previous, "attempts": ATTEMPTS})
+    again = fetch_one(conn, queries["begin_again"], facts | {"attempts": ATTEMPTS})
     opened = again or fetch_one(conn, queries["begin_queued"], facts)
     if not opened:
         raise Locked(f"another worker took what was queued for {facts['source']}")
@@ -145,7 +145,10 @@ def retake_run(conn: Connection, run: Run) -> Run:
 @driver_errors_named()
 def renew_lease(conn: Connection, run: Run) -> None:
     """Show that the run is alive while it waits. Raises Fenced when the lease was taken over."""
-    if not fetch_one(conn, queries["renew_lease"], {"source": run.source, "epoch": run.epoch, "ttl": TTL}):
+    with conn.transaction():
+        conn.execute(queries["bound_batch"])
+        kept = fetch_one(conn, queries["renew_lease"], {"source": run.source, "epoch": run.epoch, "ttl": TTL})
+    if not kept:
         raise Fenced(f"the lease of {run.source} was taken over: this run writes nothing more")
 
 
@@ -157,8 +160,9 @@ def finish_run(conn: Connection, run: Run, status: RunStatus, **told: str | int 
     """
     params = {"run_id": run.id, "epoch": run.epoch, "source": run.source, "status": status}
     with conn.transaction():
+        conn.execute(queries["bound_batch"])
+        conn.execute(queries["release_lease"], params)  # first, as who takes a lease over does: in another order they could deadlock
         conn.execute(queries["finish_run"], {"error_type": None, "error_message": None, "snapshot_records": None} | told | params)
-        conn.execute(queries["release_lease"], params)
 
 
 @driver_errors_named()

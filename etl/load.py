@@ -90,6 +90,7 @@ def store_payload(conn: Connection, source: Source, run: Run, batch: Batch) -> i
     return int(row["id"])
 
 
+@driver_errors_named()
 def find_payload(conn: Connection, source: Source, batch: Batch) -> int:
     """The id under which a payload is kept, 0 when it is not."""
     return int((fetch_one(conn, queries["find_raw"], payload_key(source, batch)) or {"id": 0})["id"])

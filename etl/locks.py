@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import structlog
@@ -37,4 +38,5 @@ def behind_locks(write: Callable[[], T], renew: Callable[[], None], stop: Stop) 
             if not told:
                 log.warning("lock awaited", reason=f"{HELD}: this goes on once it is gone, within {LONGEST:g} s")
                 told = True
-            renew()
+            with suppress(TableLocked):
+                renew()

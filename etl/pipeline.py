@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
@@ -109,23 +110,24 @@ def load_batches(
 ) -> Generator[Progress, None, bool]:
     """Commit the batches of a payload, each by itself. False when a replay kept the payload whole instead. Raises Refused."""
     work, write = ingestion.work, rehearse if ingestion.work.options.dry_run else load
-    for batch, last in ahead(ready(work, payload, digest, ingestion.cursor, values, start, ingestion.left)):
-        check(work.stop)
-        if refused := shrunk or invalid(ingestion, batch):
-            if ingestion.run.replay and payload.head and batch.first == 0:
-                hold(ingestion, Verdict(keep=True), payload, digest, iter(work.source.parse(payload)))
-                yield Progress(ingestion.counts, payload.done, payload.total)
-                return False
-            yield Progress(ingestion.counts + keep(work, ingestion.run, batch), payload.done, payload.total)
-            raise refused
-        ingestion.run, done = patiently(work, ingestion.run, partial(write, work.link.conn, work.source, ingestion.run, batch))
-        ingestion.counts += done
-        add_batch(ingestion.snapshot, batch)
-        log.debug("batch loaded", records=batch.size, position=batch.first)
-        yield Progress(ingestion.counts, payload.done if last else ingestion.done, payload.total)
-        ingestion.left = spend(work, ingestion.left, batch.size)
-        if ingestion.left == 0:
-            break
+    with closing(ahead(ready(work, payload, digest, ingestion.cursor, values, start, ingestion.left))) as batches:
+        for batch, last in batches:
+            check(work.stop)
+            if refused := shrunk or invalid(ingestion, batch):
+                if ingestion.run.replay and payload.head and batch.first == 0:
+                    hold(ingestion, Verdict(keep=True), payload, digest, iter(work.source.parse(payload)))
+                    yield Progress(ingestion.counts, payload.done, payload.total)
+                    return False
+                yield Progress(ingestion.counts + keep(work, ingestion.run, batch), payload.done, payload.total)
+                raise refused
+            ingestion.run, done = patiently(work, ingestion.run, partial(write, work.link.conn, work.source, ingestion.run, batch))
+            ingestion.counts += done
+            add_batch(ingestion.snapshot, batch)
+            log.debug("batch loaded", records=batch.size, position=batch.first)
+            yield Progress(ingestion.counts, payload.done if last else ingestion.done, payload.total)
+            ingestion.left = spend(work, ingestion.left, batch.size)
+            if ingestion.left == 0:
+                break
     return True
 
 
@@ -209,9 +211,7 @@ def invalid(ingestion: Ingestion, batch: Batch) -> Refused | None:
 
 def keep(work: Work, run: Run, batch: Batch) -> Counts:
     """Keep what a refused batch brought, for people to look at; a dry run keeps nothing."""
-    if work.options.dry_run:
-        return Counts(quarantined=len(batch.validated.rejected))
-    return refuse(work.link.conn, work.source, run, batch)
+    return Counts(quarantined=len(batch.validated.rejected)) if work.options.dry_run else refuse(work.link.conn, work.source, run, batch)
 
 
 def allowance(work: Work, run: Run) -> int | None:

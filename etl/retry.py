@@ -96,6 +96,8 @@ def retry_records(
             conn.execute(queries["resolve_record"], {"id": number})
         for batch in batches:
             run, done = load(conn, source, run, batch)
+            if batch.validated.accepted:
+                conn.execute(queries["end_staging"])
             counts += done
     return run, counts
 

@@ -26,13 +26,16 @@ SHARE = 0.1
 """The most of the time between two firings that a random delay may take."""
 PATIENCE = 9.0
 """Seconds a job may take to stop; `run` takes eight at the most, and platforms kill after ten."""
+BACK = timedelta(hours=3)
+"""How far a clock is set back before its old times count no more; within it nothing fires twice, as cron has it."""
 
 
 @dataclass(slots=True)
 class Line:
-    """A job, when it is next due, up to how much later it fires, and its process as long as it runs."""
+    """A job, how often it fires where its times are replaced, when it is next due and up to how much later, its process if it runs."""
 
     job: Job
+    every: timedelta | None
     due: Iterator[datetime]
     delay: timedelta
     next: datetime
@@ -69,15 +72,21 @@ def attend(
         log.info("job scheduled", line=line.job.number, command=line.job.command, next=line.next.isoformat())
         if at_once and line.job.loads:
             fire(line)
+    latest = clock()
     try:
         while True:
+            now_is = clock()
+            if now_is < latest - BACK:
+                begin_again(lines, now_is)
+                latest = now_is
+            latest = max(latest, now_is)
             for line in lines:
                 reap(line)
-                if clock() >= line.next:
+                if now_is >= line.next:
                     fire(line)
-                    move_on(line, clock())
+                    move_on(line, now_is)
             with suppress(Empty):
-                return stops.get(timeout=min([TICK, *((line.next - clock()).total_seconds() for line in lines if line.next > clock())]))
+                return stops.get(timeout=min([TICK, *((line.next - now_is).total_seconds() for line in lines)]))
     finally:
         stop(lines)
 
@@ -89,9 +98,17 @@ def line_of(job: Job, interval: timedelta | None, now: datetime) -> Line:
     if replaced:
         log.warning("times replaced", line=job.number, times=job.times, every_minutes=int(replaced.total_seconds() // 60))
     delay = min(timedelta(minutes=job.delay), (replaced or gap) * SHARE)
-    line = Line(job, firings(job, now, replaced), delay, now)
+    line = Line(job, replaced, firings(job, now, replaced), delay, now)
     move_on(line, now)
     return line
+
+
+def begin_again(lines: list[Line], now: datetime) -> None:
+    """Count from now on, which is long before what the clock showed."""
+    log.warning("clock set back", now=now.isoformat())
+    for line in lines:
+        line.due = firings(line.job, now, line.every)
+        move_on(line, now)
 
 
 def move_on(line: Line, now: datetime) -> None:
@@ -126,18 +143,30 @@ def reap(line: Line) -> None:
 
 def stop(lines: list[Line]) -> None:
     """Ask the jobs that run to stop, with everything they started; after PATIENCE end what is left."""
-    tell(lines, signal.SIGTERM)
+    groups = [line.process.pid for line in lines if line.process]
     until = time.monotonic() + PATIENCE
-    while any(line.process for line in lines) and time.monotonic() < until:
+    left = tell(groups, signal.SIGTERM)
+    while left and time.monotonic() < until:
         time.sleep(0.05)
         for line in lines:
             reap(line)
-    tell(lines, signal.SIGKILL)
+        left = tell(left, 0)
+    tell(left, signal.SIGKILL)
 
 
-def tell(lines: list[Line], number: int) -> None:
-    """Send a signal to the processes of the jobs that run."""
-    for line in lines:
+def tell(groups: list[int], number: int) -> list[int]:
+    """Send a signal to all processes of some jobs, 0 for none; return the jobs that have any. A shell may end before what it started."""
+    found = []
+    for group in groups:
+        bury(group)
         with suppress(ProcessLookupError):
-            if line.process:
-                os.killpg(line.process.pid, number)
+            os.killpg(group, number)
+            found.append(group)
+    return found
+
+
+def bury(group: int) -> None:
+    """Take note of ended processes that a job's shell left to us, as to the first process of a container; not of the shell itself."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != group:
+            os.waitpid(ended.si_pid, 0)

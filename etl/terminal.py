@@ -28,6 +28,13 @@ def wipe() -> None:
             sys.stderr.flush()
 
 
+def attended() -> bool:
+    """Whether somebody can be asked: standard input is a terminal, and was not closed."""
+    with suppress(OSError, ValueError, AttributeError):
+        return sys.stdin.isatty()
+    return False
+
+
 def room() -> int | None:
     """Columns that a line on standard output may take, None where nobody watches and nothing is to be cut."""
     with suppress(OSError, ValueError):

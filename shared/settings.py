@@ -129,8 +129,11 @@ class Settings(BaseModel):
 
     @property
     def home(self) -> Path:
-        """The folder of the embedded database, with `~` resolved."""
-        return self.kasparro_home.expanduser()
+        """The folder of the embedded database, with `~` resolved. Raises SettingsError where nobody knows whose home that is."""
+        try:
+            return self.kasparro_home.expanduser()
+        except RuntimeError:
+            raise SettingsError([f"KASPARRO_HOME: the home of {self.kasparro_home.parts[0]} is not known: name a folder"]) from None
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import select
 from contextlib import suppress
@@ -12,6 +13,20 @@ if TYPE_CHECKING:
 
 STANDARD = (1, 2)
 """Descriptors that are there as long as the process is."""
+
+
+ESCAPING = "kasparro-escaping"
+
+
+def escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write what was no text as the bytes it was, and what an encoding does not have as an escape."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
+
+
+codecs.register_error(ESCAPING, escape)
 
 
 class Sink(io.FileIO):
@@ -39,7 +54,7 @@ class Sink(io.FileIO):
 def unfailing(stream: TextIO | None, *, whole: bool = False) -> TextIO:
     """Give a text stream to the same descriptor that never raises; what is none of the standard streams is given back, None is nowhere.
 
-    The bytes of one write go out in one write, as before.
+    The bytes of one write go out in one write, as before; a character that its encoding does not have is written as an escape.
     """
     if stream is None:  # quirk: Python's value for what the caller closed
         return io.StringIO()
@@ -50,7 +65,8 @@ def unfailing(stream: TextIO | None, *, whole: bool = False) -> TextIO:
     opened = Sink(stream.fileno(), "wb", closefd=False)
     opened.whole = whole
     lines = stream.line_buffering or stream.write_through  # quirk: PYTHONUNBUFFERED sets the second alone
-    return io.TextIOWrapper(io.BufferedWriter(opened), encoding=stream.encoding, errors=stream.errors, line_buffering=lines)
+    errors = {"strict": "backslashreplace", "surrogateescape": ESCAPING}.get(stream.errors or "strict", stream.errors)
+    return io.TextIOWrapper(io.BufferedWriter(opened), encoding=stream.encoding, errors=errors, line_buffering=lines)
 
 
 def lost(stream: TextIO) -> OSError | None:

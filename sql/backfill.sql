@@ -61,7 +61,8 @@ with dead as (
         select w.run_id from backfill_workers w
         where w.lease_expires_at < clock_timestamp()
            or (w.backend_pid is not null and not exists (
-                select from pg_stat_activity o where o.pid = w.backend_pid and o.backend_start is not distinct from w.backend_start))
+                select from pg_stat_activity o
+                where o.pid = w.backend_pid and coalesce(o.backend_start, w.backend_start) is not distinct from w.backend_start))
         for update skip locked
     )
     returning run_id

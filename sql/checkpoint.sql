@@ -17,7 +17,8 @@ where c.source = %(source)s
   and (c.lease_expires_at is null
        or c.lease_expires_at < clock_timestamp()
        or (c.backend_pid is not null
-           and not exists (select from pg_stat_activity o where o.pid = c.backend_pid and o.backend_start is not distinct from c.backend_start)))
+           and not exists (select from pg_stat_activity o where o.pid = c.backend_pid
+                           and coalesce(o.backend_start, c.backend_start) is not distinct from c.backend_start)))
 returning c.epoch, c.seq, c.position, c.run_id as previous_run_id
 
 -- name: end_sleeper

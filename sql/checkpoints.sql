@@ -34,5 +34,6 @@ where source = %(source)s
   and (lease_expires_at is null
        or lease_expires_at < clock_timestamp()
        or (backend_pid is not null
-           and not exists (select from pg_stat_activity o where o.pid = backend_pid and o.backend_start is not distinct from etl_checkpoints.backend_start)))
+           and not exists (select from pg_stat_activity o where o.pid = backend_pid
+                           and coalesce(o.backend_start, etl_checkpoints.backend_start) is not distinct from etl_checkpoints.backend_start)))
 returning source

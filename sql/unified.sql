@@ -72,6 +72,8 @@ with newest as (
         percent_change_24h = excluded.percent_change_24h, rank = excluded.rank, url = excluded.url, tags = excluded.tags,
         source_updated_at = coalesce(excluded.source_updated_at, t.source_updated_at), updated_at = clock_timestamp(),
         status = case when %(replay)s::boolean then t.status else 'active' end, raw_id = excluded.raw_id, raw_position = excluded.raw_position, run_id = excluded.run_id
+    where excluded.source_updated_at is null or t.source_updated_at is null or excluded.source_updated_at >= t.source_updated_at
+       or t.source_updated_at > %(fetched_at)s::timestamptz + interval '1 day'
     returning xmax = 0 as inserted
 )
 select count(*) filter (where inserted) as inserted, count(*) filter (where not inserted) as updated from written

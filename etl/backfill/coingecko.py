@@ -46,8 +46,9 @@ def points(payload: Payload) -> Iterator[tuple[dict[str, Any], bytes]]:
     for theirs, ours in NAMES.items():
         for pair in arrays[theirs]:
             at, number = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
-            if ours == "price" or at in found:
-                found.setdefault(at if not isinstance(at, list | dict) else None, {"at": at})[ours] = number
+            key = None if isinstance(at, list | dict) else at
+            if ours == "price" or key in found:
+                found.setdefault(key, {"at": at})[ours] = number
     for point in found.values():
         yield point, json.dumps([point.get(name) for name in ("at", *NAMES.values())], default=str).encode()
 

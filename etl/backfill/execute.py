@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -11,6 +10,7 @@ import structlog
 
 from etl.backfill import store
 from etl.backfill.close import close
+from etl.backfill.files import Stream, shut
 from etl.backfill.load import Content, load_chunk, refuse_chunk, validated
 from etl.backfill.store import Chunk, Tally
 from etl.backfill.waits import waits_of
@@ -44,7 +44,9 @@ NEWS = 60.0
 
 @dataclass(slots=True)
 class State:
-    """What a process remembers: what it loaded, failures in a row, chunks that were ended when it began, when it last logged and showed."""
+    """What a process remembers: what it loaded, failures in a row, chunks that were ended when it began, when it last logged and showed,
+    the one file it keeps open.
+    """
 
     counts: Counts = field(default_factory=Counts)
     failures: int = 0
@@ -52,6 +54,7 @@ class State:
     started: float = field(default_factory=time.monotonic)
     told: float = field(default_factory=time.monotonic)
     shown: float = 0.0
+    reading: Stream | None = None
 
 
 def run(work: Work) -> tuple[Outcome, Tally]:
@@ -94,8 +97,7 @@ def come_back(work: Work, opened: Run, lost: DatabaseError) -> None:
         except DatabaseError as still:
             if not still.passing or time.monotonic() > until:
                 raise DatabaseError(f"{still}: it did not come back within {work.comeback:g} s: run the same command again") from lost
-            with suppress(Stopped):
-                wait(work.stop, POLL)
+            time.sleep(POLL)  # whole, also when a stop was asked for: the run is to be closed in the database first
 
 
 def attempt(work: Work, opened: Run, state: State) -> Outcome:
@@ -139,7 +141,7 @@ def work_off(work: Work, opened: Run, state: State) -> None:
 def take_on(work: Work, opened: Run, state: State, chunk: Chunk, fetch: Fetch) -> None:
     """Load one chunk, or note why it was not."""
     try:
-        content = open_chunk(work, chunk, fetch)
+        content = open_chunk(work, state, chunk, fetch)
     except SourceError as error:
         note_failure(work, opened, state, chunk, error)
         return
@@ -165,10 +167,13 @@ def take_on(work: Work, opened: Run, state: State, chunk: Chunk, fetch: Fetch) -
         raise FailureInjected(f"failed after {state.counts.total} records as ETL_FAIL_AFTER_N_RECORDS asks: {step}")
 
 
-def open_chunk(work: Work, chunk: Chunk, fetch: Fetch) -> Content:
+def open_chunk(work: Work, state: State, chunk: Chunk, fetch: Fetch) -> Content:
     """Get what a chunk is made of. Raises SourceError."""
     job = work.jobs[chunk.backfill_id]
     if isinstance(job, FileJob):
+        if state.reading not in (None, job.stream):
+            shut(state.reading)
+        state.reading = job.stream
         return read_block(job, chunk)
     work.chaos.strike("before fetch")
     content = ask_for(job, chunk, work.settings, fetch)
@@ -179,6 +184,8 @@ def open_chunk(work: Work, chunk: Chunk, fetch: Fetch) -> Content:
 def note_failure(work: Work, opened: Run, state: State, chunk: Chunk, error: SourceError) -> None:
     """End a chunk that could not be had, and what shares its reason. Raises the error when it is not about the chunk."""
     job, told = work.jobs[chunk.backfill_id], printable(work.hide(str(error)))
+    if isinstance(job, FileJob) and job.survey.in_order:
+        raise error  # its chunk is given back: what comes after it must not be loaded before it
     status = error.status if isinstance(error, FetchError) else None
     if isinstance(job, RangeJob) and error.permanent and any(words in told for words in job.history.refusals):
         store.end_chunk(work.link.conn, opened, chunk, "not allowed", told, before=True)

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import BinaryIO, NamedTuple
 
 from etl.errors import SourceError
@@ -17,7 +17,7 @@ from etl.sources.csv_files import SOURCE
 from etl.sources.csv_files.blocks import QUOTE, cut_blocks
 from etl.sources.csv_files.dialect import SAMPLE, Dialect, sniff
 from etl.sources.csv_files.encoding import to_units
-from etl.sources.csv_files.files import look_at, open_file
+from etl.sources.csv_files.files import look_at, moment_of, open_file
 from etl.sources.csv_files.history import (
     KEYED,
     KEYED_RECORD,
@@ -91,8 +91,14 @@ def survey(path: str, source: str, asset: str | None, most: int) -> Survey:
                 parts.append(part)
         except (OSError, EOFError, zlib.error) as error:
             raise SourceError(f"cannot be read ({error}): replace the file") from error
-    mtime = datetime.fromtimestamp(found.st_mtime, UTC)
+    mtime = moment_of(found.st_mtime)
     return Survey(path, source, asset, points, dialect, whole.hexdigest(), mtime, parts)
+
+
+def shut(stream: Stream) -> None:
+    """Close the file; it is opened again where it is read again."""
+    stream.stack.close()
+    stream.file = None
 
 
 def read_sample(stream: BinaryIO) -> tuple[bytes, bool]:

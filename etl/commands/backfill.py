@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, get_args
 
@@ -40,9 +41,9 @@ def read_date(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     """Read `2026-01-31` or an RFC 3339 time; without a zone it is UTC."""
     try:
         found = datetime.fromisoformat(value) if value else None
-    except ValueError:
+        return found and (found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
         raise click.BadParameter(f"{value!r} is not a date: write 2026-01-31 or 2026-01-31T12:00:00Z") from None
-    return found and (found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC))
 
 
 def read_names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str]:
@@ -154,16 +155,24 @@ def carry_out(
         tell(outcome, settings, told_of(outcome, hide), as_json=told["as_json"], quiet=told["quiet"], dry=False)
     code = exit_code(outcomes, stop, "fail")
     code = 3 if code == 0 and (failed or tally.failed or tally.not_allowed) else code
-    say_end(settings, outcomes, tally, [printable(hide(one)) for one in failed], code, told)
+    say_end(settings, outcomes, tally, [printable(hide(one)) for one in failed], code, told, hide)
     make_read_indexes(link.conn, stop)
     return code
 
 
-def say_end(settings: Settings, outcomes: list[Outcome], tally: Tally, failed: list[str], code: int, told: dict[str, Any]) -> None:
+def say_end(
+    settings: Settings,
+    outcomes: list[Outcome],
+    tally: Tally,
+    failed: list[str],
+    code: int,
+    told: dict[str, Any],
+    hide: Callable[[str], str],
+) -> None:
     """The last lines: files that were not loaded, and how the backfill stands."""
     chunks = {name: getattr(tally, name) for name in Tally.__slots__}
     if told["as_json"]:
-        runs = [report.facts(outcome, str(outcome.error) if outcome.error else None) for outcome in outcomes]
+        runs = [report.facts(outcome, told_of(outcome, hide)) for outcome in outcomes]
         report.say(report.one_object({"type": "summary", "exit_code": code, "runs": runs, "chunks": chunks, "not_loaded": failed}))
     if told["quiet"] and code == 0:
         return

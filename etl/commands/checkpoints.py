@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC
 from typing import Any
 
@@ -15,6 +14,7 @@ from etl.lease import locked_message
 from etl.report import one_object
 from etl.sources import SOURCES
 from etl.table import table
+from etl.terminal import attended
 from shared.db import fetch_one
 from sql import queries
 
@@ -87,7 +87,7 @@ def reset(source: str, yes: bool) -> None:
     \b
     Example:  kasparro-etl checkpoints reset --source csv --yes
     """
-    if not yes and not sys.stdin.isatty():
+    if not yes and not attended():
         raise click.UsageError("nobody is there to ask: pass --yes")
     with session() as (_, link):
         if not yes and not click.confirm(f"the next run reads all of {source} again, nothing is lost: go on?", err=True):

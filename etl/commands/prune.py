@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
@@ -13,6 +12,7 @@ from etl.prune import Month, Pruned, drop_prices, list_old_prices, list_prunable
 from etl.prune import prune as prune_source
 from etl.report import one_object, say
 from etl.stop import on_signals
+from etl.terminal import attended
 from shared.db import Connection, fetch_one
 from shared.errors import SettingsError
 from sql import queries
@@ -38,7 +38,7 @@ def prune(raw: float | None, prices: float | None, dry_run: bool, yes: bool, as_
     """
     if raw is None and prices is None:
         raise click.UsageError("nothing to prune: pass --raw-older-than 90d, --price-history-older-than 730d or both")
-    if prices is not None and not (dry_run or yes or sys.stdin.isatty()):
+    if prices is not None and not (dry_run or yes or attended()):
         raise click.UsageError("nobody is there to ask: pass --yes, or --dry-run")
     payloads, months = list[Pruned](), list[Month]()
     with on_signals() as stop, session() as (_, link):

@@ -17,6 +17,7 @@ from etl.retry import retry_all
 from etl.sources import SOURCES
 from etl.stop import on_signals
 from etl.table import table
+from etl.terminal import attended
 from shared.addresses import printable
 from shared.db import Json, fetch_one
 from sql import queries
@@ -148,7 +149,7 @@ def dismiss(numbers: tuple[int, ...], reason: str, yes: bool) -> None:
     \b
     Example:  kasparro-etl quarantine dismiss 17 --yes
     """
-    if not yes and not sys.stdin.isatty():
+    if not yes and not attended():
         raise click.UsageError("nobody is there to ask: pass --yes")
     told = list(dict.fromkeys(numbers))
     with session() as (_, link):

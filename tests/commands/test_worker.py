@@ -21,7 +21,7 @@ from shared.db import Connection
 CSV = "id,symbol,name,price\nbitcoin,BTC,Bitcoin,50000.10\nether,ETH,Ether,3000\n"
 STATES = "select id, source, status, trigger, records_extracted, resumed_from, attempt from etl_runs order by id"
 WAITING = """select pid from pg_stat_activity where datname = current_database() and application_name = 'kasparro-etl'
-             and state = 'idle' and query like '%min(w.first)%'"""
+             and state = 'idle' and query like '%min(r.id) as first%'"""
 Start = Callable[..., "subprocess.Popen[str]"]
 
 

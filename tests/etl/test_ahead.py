@@ -57,7 +57,7 @@ def test_who_leaves_early_waits_for_what_is_being_made() -> None:
     coming = ahead(items())
     next(coming)
     assert begun.wait(60)
-    coming.close()  # type: ignore[attr-defined]
+    coming.close()
     assert ended.is_set()
 
 

@@ -1,4 +1,4 @@
-"""A retry of the quarantine behind another session's lock: it waits as a run does, and fails as one when the lock stays."""
+"""A retry of the quarantine: of entries with gaps between, and behind another session's lock, where it waits as a run does."""
 
 from __future__ import annotations
 
@@ -39,8 +39,21 @@ def locker(dsn: str) -> Iterator[Connection]:
         yield conn
 
 
+def test_entries_of_one_payload_with_gaps_between_them_are_loaded_together(world: Any, coins: Callable[..., Any]) -> None:
+    world.environ = {"ETL_MAX_INVALID_RATIO": "1"}
+    world.bodies = [coins(8)]
+    world.conn.execute("alter table unified_data add constraint even check (right(external_id, 1)::int % 2 = 0)")
+    assert world.run().counts == Counts(inserted=4, quarantined=4)
+    world.conn.execute("alter table unified_data drop constraint even")
+    assert retry_all(world.conn, world.source, Stop(), ()) == Counts(inserted=4)
+    assert world.rows("select count(*), count(distinct raw_position) as places from unified_data") == [(8, 8)]
+    assert world.rows("select count(*) from quarantined_records where resolved_at is null") == [(0,)]
+
+
 @pytest.mark.parametrize("lock", LOCKS)
-def test_it_goes_on_once_the_lock_is_gone(world: Any, entries: None, locker: Connection, monkeypatch: pytest.MonkeyPatch, lock: str) -> None:
+def test_it_goes_on_once_the_lock_is_gone(
+    world: Any, entries: None, locker: Connection, monkeypatch: pytest.MonkeyPatch, lock: str
+) -> None:
     renewed = list[int]()
 
     def renew(conn: Connection, run: Any) -> None:
@@ -65,7 +78,7 @@ def test_a_lock_that_stays_fails_it_and_leaves_the_entries(
 ) -> None:
     monkeypatch.setattr(locks, "LONGEST", 0.2)
     locker.execute(f"lock table {lock}".encode())
-    with pytest.raises(Blocked, match="not gone after 0.2 s"):
+    with pytest.raises(Blocked, match=r"not gone after 0\.2 s"):
         retry_all(world.conn, world.source, Stop(), ())
     locker.rollback()
     assert world.rows("select status from etl_runs order by id") == [("partial",), ("failed",)]

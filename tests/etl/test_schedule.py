@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from structlog.testing import capture_logs
 
 from etl.crontab import Job, firings, read_crontab, shortest_gap
 from etl.schedule import attend, line_of
@@ -187,3 +189,30 @@ def test_a_stop_reaches_what_a_job_started_and_waits_for_its_clean_end(tmp_path:
         clock.now = NOON + MINUTE
         wait_for(lambda: count(told) == 1)
     assert told.read_text() == "began\nended\n"
+
+
+def test_what_a_shell_started_is_waited_for_when_the_shell_has_gone(tmp_path: Path) -> None:
+    told, clock = tmp_path / "told", Clock()
+    script = tmp_path / "slow.py"
+    script.write_text(
+        f"import signal, sys, time\ntold = open({str(told)!r}, 'a', buffering=1)\n"
+        "def end(*_):\n    time.sleep(1)\n    print('ended', file=told)\n    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end)\nprint('began', file=told)\nwhile True:\n    time.sleep(0.05)\n"
+    )
+    with attending([job(command=f"{sys.executable} {script}; true")], clock):
+        clock.now += MINUTE
+        wait_for(lambda: count(told) == 1)
+    assert told.read_text().split() == ["began", "ended"]
+
+
+def test_a_clock_that_is_set_back_by_years_does_not_silence_a_job_for_years(tmp_path: Path) -> None:
+    told, clock = tmp_path / "told", Clock()
+    with capture_logs() as logged, attending([job(command=f"echo fired >> {told}")], clock):
+        clock.now += MINUTE
+        wait_for(lambda: count(told) == 1)
+        clock.now -= timedelta(days=2000)
+        wait_for(lambda: "clock set back" in [line["event"] for line in logged])
+        clock.now += MINUTE
+        wait_for(lambda: count(told) == 2)
+        clock.now += MINUTE
+        wait_for(lambda: count(told) == 3)

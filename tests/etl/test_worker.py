@@ -15,7 +15,7 @@ import pytest
 from etl import worker
 from etl.chaos import Chaos
 from etl.errors import Stopped
-from etl.lease import begin_run
+from etl.lease import begin_run, finish_run
 from etl.stop import on_signals
 from etl.work import Options, Outcome, Work
 from shared.db import connect
@@ -163,3 +163,18 @@ def test_a_signal_wakes_it(world: Any, works: dict[str, Work]) -> None:
         list(worker.attend(world.link, stop, works))
     timer.join()
     assert stopped.value.signal == signal.SIGTERM
+
+
+@pytest.mark.parametrize("left", ["cancelled", "abandoned"])
+def test_a_request_that_was_not_done_is_not_lost_behind_a_replay(world: Any, works: dict[str, Work], left: str) -> None:
+    queue(world, "one")
+    begin_run(world.conn, "one", "api", queued=True)
+    world.conn.execute("update etl_runs set status = %s, finished_at = now()", [left])
+    world.conn.execute("update etl_checkpoints set lease_expires_at = null")
+    finish_run(world.conn, begin_run(world.conn, "one", "replay"), "success")
+    assert drained(world, works) == [("one", "success", 3)]
+    assert world.rows("select trigger, attempt, resumed_from from etl_runs order by id") == [
+        ("api", 1, None),
+        ("replay", 1, None),
+        ("api", 2, 1),
+    ]

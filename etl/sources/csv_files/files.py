@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import BinaryIO, cast
 
 from etl.errors import SourceError
@@ -64,6 +65,14 @@ def look_at(path: str) -> os.stat_result:
         raise refuse(error) from error
     require_regular(found)
     return found
+
+
+def moment_of(seconds: float) -> datetime:
+    """When a file was changed. Raises SourceError for a year that no calendar here has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise SourceError("was changed in a year beyond 9999, as its time says: touch the file", permanent=True) from None
 
 
 def size_of(path: str) -> int:

@@ -15,7 +15,7 @@ from etl.errors import SourceError, Unrecognised, one_of_many
 from etl.source import Alias, Cursor, Fetch, Payload
 from etl.sources.csv_files.blocks import Block, cut_blocks
 from etl.sources.csv_files.dialect import SAMPLE, Dialect, Names, sniff
-from etl.sources.csv_files.files import find_files, look_at, open_file, size_of
+from etl.sources.csv_files.files import find_files, look_at, moment_of, open_file, size_of
 from etl.sources.csv_files.fingerprint import VERSION, Track, advance, is_racy, resume, save, unchanged
 from etl.sources.csv_files.text import one_line, show_path
 from shared.settings import Settings
@@ -149,7 +149,7 @@ def read_on(
     read = (inflated or raw).read1  # type: ignore[attr-defined]
     encoding, newline = dialect.encoding, dialect.newline.encode()
     kept = asdict(dialect)
-    mtime = datetime.fromtimestamp(begun["mtime_ns"] / 1e9, UTC).isoformat()
+    mtime = moment_of(begun["mtime_ns"] / 1e9).isoformat()
     head = max(dialect.head - track.offset, 0)
     for block in cut_blocks(read, encoding, newline, head):
         first, skip = track.line + 1, 0 if track.offset else dialect.skip
