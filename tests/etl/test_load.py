@@ -5,11 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from etl.batch import Batch
 from etl.lease import Counts
+from etl.load import find_payload
+from etl.position import Position
+from etl.source import Payload
+from etl.validate import Validated
+from shared.errors import DatabaseError
 
 Coins = Callable[..., list[dict[str, Any]]]
 
@@ -249,3 +256,12 @@ def test_the_same_bad_record_counts_up_instead_of_piling_up(world: Any) -> None:
     world.again()
     assert world.run().counts == Counts(quarantined=1)
     assert world.rows("select attempts, run_id from quarantined_records") == [(2, 2)]
+
+
+def test_a_connection_lost_while_a_payload_is_looked_for_is_told_in_our_words(world: Any) -> None:
+    payload = Payload(b"[]", "test:0", {}, datetime(2026, 1, 1, tzinfo=UTC))
+    batch = Batch(payload, hashlib.sha256(payload.body).digest(), 0, 0, Validated([], []), Position({}))
+    assert find_payload(world.link.conn, world.source, batch) == 0
+    world.link.conn.close()
+    with pytest.raises(DatabaseError):
+        find_payload(world.link.conn, world.source, batch)
