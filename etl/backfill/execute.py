@@ -143,6 +143,9 @@ def take_on(work: Work, opened: Run, state: State, chunk: Chunk, fetch: Fetch) -
     try:
         content = open_chunk(work, state, chunk, fetch)
     except SourceError as error:
+        job = work.jobs[chunk.backfill_id]
+        if isinstance(job, FileJob) and job.survey.in_order and not error.permanent:
+            raise  # its chunk is given back: what comes after it must not be loaded before it
         note_failure(work, opened, state, chunk, error)
         return
     try:
@@ -184,8 +187,6 @@ def open_chunk(work: Work, state: State, chunk: Chunk, fetch: Fetch) -> Content:
 def note_failure(work: Work, opened: Run, state: State, chunk: Chunk, error: SourceError) -> None:
     """End a chunk that could not be had, and what shares its reason. Raises the error when it is not about the chunk."""
     job, told = work.jobs[chunk.backfill_id], printable(work.hide(str(error)))
-    if isinstance(job, FileJob) and job.survey.in_order:
-        raise error  # its chunk is given back: what comes after it must not be loaded before it
     status = error.status if isinstance(error, FetchError) else None
     if isinstance(job, RangeJob) and error.permanent and any(words in told for words in job.history.refusals):
         store.end_chunk(work.link.conn, opened, chunk, "not allowed", told, before=True)
