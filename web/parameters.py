@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer, WithJsonSchema
-from werkzeug.routing import IntegerConverter
+from werkzeug.routing import IntegerConverter, PathConverter
 
 from web.cursor import LONGEST
 
@@ -71,6 +71,12 @@ class Id(IntegerConverter):
     """An id in a path: one way to write each, so neither other scripts' digits nor leading zeros."""
 
     regex = "(?:0|[1-9][0-9]{0,999})"
+
+
+class Rest(PathConverter):
+    """The rest of a path: ids hold slashes, and one from a file or a feed may begin with one."""
+
+    regex, part_isolating = ".+?", False
 
 
 Whole = Annotated[int, BeforeValidator(read_whole, json_schema_input_type=int)]
