@@ -15,6 +15,7 @@ from shared.states import state_of
 from sql import queries
 from web.cache import Cache, cached
 from web.db import Connection, read, snapshot
+from web.health import read_stands
 from web.state import state
 from web.stats import SOURCES
 from web.verdict import Need, SourceBoard, Verdict, judge, list_needs
@@ -109,7 +110,7 @@ def read_board(conn: Connection) -> Board:
     """Read a board: the same statements as /health, /metrics and `kasparro-etl drift list`, and two of its own."""
     began = time.perf_counter()
     with snapshot(conn):
-        health = conn.execute(queries["list_source_health"], {"sources": SOURCES}).fetchall()
+        health = read_stands(conn)
         gauges = {row["source"]: row for row in conn.execute(queries["list_source_gauges"], {"sources": SOURCES})}
         runs = conn.execute(queries["list_latest_runs"], {"sources": SOURCES, "limit": STRIP}).fetchall()
         drift = conn.execute(queries["list_drift"], {"source": None, "all": False, "limit": DRIFT}).fetchall()
