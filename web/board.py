@@ -92,10 +92,15 @@ class Board:
         return next((each for each in ended if known[each]["finished_at"] and known[each]["started_at"]), None)
 
 
-def current_board(source: str | None = None) -> Board:
-    """The board, read anew every STANDS seconds at the most and by one request at a time. Raises DatabaseError, SchemaError."""
+def current_board() -> Board:
+    """The board of all sources, read anew every STANDS seconds at most and by one request at a time. Raises DatabaseError, SchemaError."""
     cache: Cache = current_app.extensions.setdefault("kasparro.board", Cache(4096))
     board: Board = cached(cache, int(time.monotonic() / STANDS), lambda: (read(state().reader, read_board), 1))
+    return board
+
+
+def board_of(board: Board, source: str | None) -> Board:
+    """What a board says of one source, or all of it."""
     if source is None:
         return board
     return replace(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.browser.screenshots import PAGES
 from tests.web.boards import STATES
 from tests.web.conftest import wait_until
 from tests.web.world import add_run
+from web import dashboard
 
 LOOKS = [(wide, dark) for wide in (360, 1600) for dark in (False, True)]
 
@@ -81,6 +83,22 @@ def test_with_scripts_a_change_is_shown_without_a_reload(browser: Browser, site:
     wait_until(lambda: "rss failed" in browser.driver.title)
     assert browser.evaluate("window.same") is True
     assert "upstream said no" in str(browser.evaluate("document.querySelector('main').innerText"))
+
+
+def test_what_failed_between_the_page_and_its_first_event_is_shown(
+    browser: Browser, site: Callable[[str], Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, events, runs = site("fresh"), dashboard.list_events, list[int]()
+
+    def fail_first(*given: Any) -> Iterator[str]:
+        runs[:] = runs or [add_run(shown.conn, "rss", "failed", ago=0)]
+        return events(*given)
+
+    monkeypatch.setattr("web.board.STANDS", 1e-6)
+    monkeypatch.setattr(dashboard, "list_events", fail_first)
+    browser.show(f"{shown.url}/")
+    browser.evaluate("for (let timer = 1; timer < 100; timer++) clearInterval(timer)")
+    wait_until(lambda: "rss failed" in browser.driver.title)
 
 
 def test_the_keyboard_reaches_the_content_first_and_the_focus_is_seen(browser: Browser, site: Callable[[str], Site]) -> None:

@@ -2,7 +2,6 @@
 // Puts the newest page in place when the server says that something changed, and every 30 seconds for the times on it.
 let busy = false;
 let stream = null;
-let seen = null;
 
 async function renew() {
   const chosen = document.getSelection();
@@ -48,9 +47,13 @@ function listen() {
   if (document.hidden || (stream && stream.readyState !== EventSource.CLOSED)) return;
   stream = new EventSource("/events");
   stream.onmessage = (event) => {
-    if (seen !== null && event.data !== seen) renew();
-    seen = event.data;
+    compare(event.data);
+    setTimeout(compare, 3000, event.data); // the page may have come from a process whose board was two seconds old
   };
+}
+
+function compare(newest) {
+  if (document.querySelector("main").dataset.seen !== newest) renew();
 }
 
 listen();
