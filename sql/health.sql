@@ -1,7 +1,8 @@
 -- How every source stands, for probes: the same rules as `kasparro-etl status`. Backfills and replays say nothing of freshness.
 
 -- name: list_source_health
--- A line a source: its last run, its last success, whether it runs, whether the process of that run is gone.
+-- A line a source: its last run, its last success, whether it runs, whether the process of that run is gone; in each whether the
+-- database had a migration.
 with finished as (
     select source,
            max(last_finished_at) filter (where status in ('success', 'partial')) as last_success_at,
@@ -19,7 +20,8 @@ select k.source,
        case when r.run_id is not null then 'running' else f.status end as last_run_status,
        coalesce(r.stalled, false) as stalled,
        f.last_success_at,
-       extract(epoch from clock_timestamp() - f.last_success_at)::float8 as lag_seconds
+       extract(epoch from clock_timestamp() - f.last_success_at)::float8 as lag_seconds,
+       exists (select from schema_migrations where name = %(newest)s) as migrated
 from known k
 left join finished f using (source)
 left join running r using (source)

@@ -32,7 +32,7 @@ from web import (
     trigger,
 )
 from web.db import open_reader
-from web.parameters import Id
+from web.parameters import Id, Rest
 from web.state import State
 
 API = (data, export, lineage, history, runs, health, stats, compare, quarantine, drift, metrics, trigger, openapi, docs)
@@ -52,7 +52,7 @@ def create_app(settings: Settings, dsn: str) -> Flask:
     """Make the app over the database at `dsn`; nothing is connected before the first request."""
     app = App(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.url_map.converters = app.url_map.converters | {"int": Id}
+    app.url_map.converters = app.url_map.converters | {"int": Id, "path": Rest}
     app.url_map.strict_slashes, app.url_map.merge_slashes = True, False
     app.extensions["kasparro"] = State(settings, open_reader(dsn))
     access.install(app, settings)

@@ -15,6 +15,7 @@ from shared.states import state_of
 from sql import queries
 from web.cache import Cache, cached
 from web.db import Connection, read, snapshot
+from web.health import read_stands
 from web.state import state
 from web.stats import SOURCES
 from web.verdict import Need, SourceBoard, Verdict, judge, list_needs
@@ -91,10 +92,15 @@ class Board:
         return next((each for each in ended if known[each]["finished_at"] and known[each]["started_at"]), None)
 
 
-def current_board(source: str | None = None) -> Board:
-    """The board, read anew every STANDS seconds at the most and by one request at a time. Raises DatabaseError, SchemaError."""
+def current_board() -> Board:
+    """The board of all sources, read anew every STANDS seconds at most and by one request at a time. Raises DatabaseError, SchemaError."""
     cache: Cache = current_app.extensions.setdefault("kasparro.board", Cache(4096))
     board: Board = cached(cache, int(time.monotonic() / STANDS), lambda: (read(state().reader, read_board), 1))
+    return board
+
+
+def board_of(board: Board, source: str | None) -> Board:
+    """What a board says of one source, or all of it."""
     if source is None:
         return board
     return replace(
@@ -109,7 +115,7 @@ def read_board(conn: Connection) -> Board:
     """Read a board: the same statements as /health, /metrics and `kasparro-etl drift list`, and two of its own."""
     began = time.perf_counter()
     with snapshot(conn):
-        health = conn.execute(queries["list_source_health"], {"sources": SOURCES}).fetchall()
+        health = read_stands(conn)
         gauges = {row["source"]: row for row in conn.execute(queries["list_source_gauges"], {"sources": SOURCES})}
         runs = conn.execute(queries["list_latest_runs"], {"sources": SOURCES, "limit": STRIP}).fetchall()
         drift = conn.execute(queries["list_drift"], {"source": None, "all": False, "limit": DRIFT}).fetchall()

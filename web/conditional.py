@@ -54,14 +54,16 @@ def conditional(source: str | None, source_type: str | None, make: Callable[[Cat
     catalog = current(holds.watch)
     known = version_of(catalog, source, source_type)
     tag = etag(known, asked.path, asked.query_string)
-    if known_already(asked, tag):
+    anything = asked.if_none_match.star_tag
+    if not anything and known_already(asked, tag):
         return named(Ready(status=304), tag)
 
     def sized() -> tuple[Body, int]:
         body = make(catalog)
         return body, len(body.rest) + len(asked.query_string)
 
-    return answered(cached(holds.cache, (asked.path, asked.query_string, known), sized), tag)
+    body = cached(holds.cache, (asked.path, asked.query_string, known), sized)
+    return named(Ready(status=304), tag) if anything else answered(body, tag)  # `*` is any answer that is there, so one has to be
 
 
 def compared(body: Body) -> Response:

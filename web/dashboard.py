@@ -11,7 +11,7 @@ from flask import Blueprint, Flask, Response, current_app, request
 from pydantic import Field
 
 from shared.errors import DatabaseError, SchemaError
-from web.board import STRIP, Board, current_board
+from web.board import STRIP, Board, board_of, current_board
 from web.docs import KINDS, OURS, answer_file
 from web.endpoints import Query, endpoint
 from web.errors import Problem
@@ -43,10 +43,12 @@ class BoardQuery(Query):
 @endpoint("The dashboard", query=BoardQuery, produces=(HTML, TEXT), errors=(404,))
 def show_dashboard(query: BoardQuery) -> Response:
     """Answer with the dashboard as a page, or as text for terminals."""
-    board = current_board(query.source)
+    whole = current_board()
+    board = board_of(whole, query.source)
     if query.source and not board.sources:
         raise Problem(404, "there is no such source")
-    return either("dashboard", board=board, now=board.now, source=query.source, version=VERSION, shown=STRIP)
+    facts = {"board": board, "now": board.now, "source": query.source, "seen": digest(whole)}
+    return either("dashboard", **facts, version=VERSION, shown=STRIP)
 
 
 @blueprint.get("/static/<name>")
@@ -84,19 +86,23 @@ def list_events(app: Flask, lasts: float) -> Iterator[str]:
     ends, shown = time.monotonic() + lasts, ""
     while True:
         with app.app_context():
-            seen = digest()
+            seen = current_digest()
         yield f"data: {seen}\n\n" if seen != shown else ":\n\n"
         shown = seen
         if time.monotonic() >= ends or ending.wait(LOOKS):
             return
 
 
-def digest() -> str:
-    """A name for what the board says, but for the time that passes."""
+def current_digest() -> str:
+    """A name for what the board says now."""
     try:
-        board: Board = current_board()
+        return digest(current_board())
     except (DatabaseError, SchemaError):
         return "unavailable"
+
+
+def digest(board: Board) -> str:
+    """A name for what a board says, but for the time that passes."""
     runs = [(run["id"], run["status"], run["records_extracted"], run["batches"]) for run in board.runs]
     rest = [(each.state, each.quarantined, each.drift, each.overdue is None) for each in board.sources]
     return hashlib.blake2b(repr((runs, rest, len(board.drift))).encode(), digest_size=8).hexdigest()

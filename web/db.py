@@ -31,6 +31,7 @@ QUIET = 0.5
 """Seconds between two attempts to reach a database that is down; every read in between fails at once."""
 LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 SLOW = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
+OTHER_SCHEMA = "the schema is not the one this version reads: run `kasparro-etl migrate`"
 TOO_LONG = "the database took too long to answer"
 UNMIGRATED = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction)
 
@@ -74,7 +75,7 @@ def read(reader: Reader, work: Callable[[Connection], T], patience: float = PATI
         except SLOW as slow:
             raise DatabaseError(TOO_LONG, passing=True) from slow
         except UNMIGRATED as missing:
-            raise SchemaError("the schema is not the one this version reads: run `kasparro-etl migrate`") from missing
+            raise SchemaError(OTHER_SCHEMA) from missing
         except psycopg.errors.InsufficientPrivilege as closed:
             raise DatabaseError("the role may not read the tables: grant it select on them") from closed
         except (*LOST, psycopg.errors.FeatureNotSupported) as lost:  # the latter: a migration changed what a prepared statement returns

@@ -16,6 +16,7 @@ from shared.states import STATES, state_of
 from sql import queries
 from web.db import Connection, Reader, read, snapshot
 from web.errors import note_outage
+from web.health import read_stands
 
 SOURCES = list(get_args(SourceName))
 OUTCOMES = ("inserted", "updated", "unchanged", "quarantined")
@@ -70,7 +71,7 @@ def found_totals(conn: Connection) -> tuple[list[dict[str, Any]], list[dict[str,
         totals = conn.execute(queries["list_run_totals"]).fetchall()
         gauges = conn.execute(queries["list_source_gauges"], {"sources": SOURCES}).fetchall()
         bounds = conn.execute(queries["list_duration_bounds"]).fetchall()
-        stands = conn.execute(queries["list_source_health"], {"sources": SOURCES}).fetchall()
+        stands = read_stands(conn)
     return totals, gauges, [row["le"] for row in bounds], stands
 
 

@@ -12,8 +12,8 @@ from pydantic import Field
 from shared.errors import DatabaseError, SchemaError
 from shared.model import RunStatus
 from shared.states import TROUBLE, SourceState, late_after, state_of
-from sql import queries
-from web.db import read
+from sql import queries, read_migrations
+from web.db import OTHER_SCHEMA, Connection, read
 from web.endpoints import Answer, answered, endpoint
 from web.errors import RETRY_AFTER, note_outage
 from web.state import state
@@ -23,6 +23,8 @@ blueprint = Blueprint("health", __name__)
 
 Stand = Literal["idle", "running", "failed", "never_run"]
 VERSION = version("kasparro-etl")
+NEWEST = read_migrations()[-1].name
+"""The migration without which the database is not the one this version reads, even where every column of one statement is there."""
 
 
 class SourceHealthAnswer(Answer):
@@ -108,9 +110,17 @@ def get_ready() -> Response:
 
 def found_health() -> list[SourceHealthAnswer]:
     """Read how every source stands. Raises DatabaseError, SchemaError."""
-    lines = read(state().reader, lambda conn: conn.execute(queries["list_source_health"], {"sources": SOURCES}).fetchall())
+    lines = read(state().reader, read_stands)
     interval = state().settings.etl_interval_minutes
     return [SourceHealthAnswer.model_validate(line | judged(line, interval)) for line in lines]
+
+
+def read_stands(conn: Connection) -> list[dict[str, Any]]:
+    """Read a line of every source. Raises SchemaError on a schema older than this version; a newer one passes, as while versions change."""
+    lines = conn.execute(queries["list_source_health"], {"sources": SOURCES, "newest": NEWEST}).fetchall()
+    if not all(line["migrated"] for line in lines):
+        raise SchemaError(OTHER_SCHEMA)
+    return lines
 
 
 def judged(line: dict[str, Any], interval: int) -> dict[str, Any]:

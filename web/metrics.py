@@ -123,7 +123,9 @@ def all_metrics() -> CollectorRegistry:
 def get_metrics() -> Response:
     """Answer in the text format the scraper asks for; without a database, what needs none."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    return Response(encode(all_metrics()), content_type=content_type)
+    response = Response(encode(all_metrics()), content_type=content_type)
+    response.vary.add("Accept")
+    return response
 
 
 @blueprint.get("/observability/metrics")

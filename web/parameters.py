@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, WithJsonSchema
-from werkzeug.routing import IntegerConverter
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from werkzeug.routing import IntegerConverter, PathConverter
 
 from web.cursor import LONGEST
 
@@ -34,6 +34,11 @@ def read_amount(value: Any) -> Any:
             raise ValueError("expected a number, for example 0.25")
         return Decimal(value)
     return value
+
+
+def write_amount(value: Decimal) -> str:
+    """Write a number in plain digits, all of them, so that it can be asked for again."""
+    return f"{value:f}"
 
 
 def read_time(value: Any) -> Any:
@@ -68,9 +73,18 @@ class Id(IntegerConverter):
     regex = "(?:0|[1-9][0-9]{0,999})"
 
 
+class Rest(PathConverter):
+    """The rest of a path: ids hold slashes, and one from a file or a feed may begin with one."""
+
+    regex, part_isolating = ".+?", False
+
+
 Whole = Annotated[int, BeforeValidator(read_whole, json_schema_input_type=int)]
 Amount = Annotated[
-    Decimal, BeforeValidator(read_amount), WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,40}(\\.[0-9]{1,60})?$", "maxLength": 101})
+    Decimal,
+    BeforeValidator(read_amount),
+    PlainSerializer(write_amount, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,40}(\\.[0-9]{1,60})?$", "maxLength": 101}),
 ]
 Time = Annotated[AwareDatetime, BeforeValidator(read_time), WithJsonSchema({"type": "string", "format": "date-time"})]
 PLAIN = {"pattern": "^[^\\u0000-\\u001f\\u007f]+$"}

@@ -49,9 +49,15 @@ class Site:
 
 
 @pytest.fixture
-def site(dsn: str, conn: Connection) -> Iterator[Callable[[str], Site]]:
+def environ() -> dict[str, str]:
+    """The settings of the app, as in the environment."""
+    return {}
+
+
+@pytest.fixture
+def site(dsn: str, conn: Connection, environ: dict[str, str]) -> Iterator[Callable[[str], Site]]:
     """Bring the database into a state and serve it."""
-    app = create_app(read_settings({}), dsn)
+    app = create_app(read_settings(environ), dsn)
     reader = app.extensions["kasparro"].reader
     app.teardown_appcontext(lambda _: forget(reader))  # each request is a thread of its own here, which would leave its connection open
     with make_server("127.0.0.1", 0, app, threaded=True, request_handler=Silent) as server:

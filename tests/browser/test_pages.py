@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,8 @@ from tests.browser.screenshots import PAGES
 from tests.web.boards import STATES
 from tests.web.conftest import wait_until
 from tests.web.world import add_run
+from web import dashboard
+from web.board import Board, current_board
 
 LOOKS = [(wide, dark) for wide in (360, 1600) for dark in (False, True)]
 
@@ -83,6 +87,22 @@ def test_with_scripts_a_change_is_shown_without_a_reload(browser: Browser, site:
     assert "upstream said no" in str(browser.evaluate("document.querySelector('main').innerText"))
 
 
+def test_what_failed_between_the_page_and_its_first_event_is_shown(
+    browser: Browser, site: Callable[[str], Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, events, runs = site("fresh"), dashboard.list_events, list[int]()
+
+    def fail_first(*given: Any) -> Iterator[str]:
+        runs[:] = runs or [add_run(shown.conn, "rss", "failed", ago=0)]
+        return events(*given)
+
+    monkeypatch.setattr("web.board.STANDS", 1e-6)
+    monkeypatch.setattr(dashboard, "list_events", fail_first)
+    browser.show(f"{shown.url}/")
+    browser.evaluate("for (let timer = 1; timer < 100; timer++) clearInterval(timer)")
+    wait_until(lambda: "rss failed" in browser.driver.title)
+
+
 def test_the_keyboard_reaches_the_content_first_and_the_focus_is_seen(browser: Browser, site: Callable[[str], Site]) -> None:
     shown = site("failed")
     browser.show(f"{shown.url}/")
@@ -123,4 +143,41 @@ def test_a_server_that_is_gone_is_told_on_the_page(browser: Browser, site: Calla
     browser.evaluate("renew()")
     wait_until(lambda: "All 4 sources fresh" in browser.driver.title)
     assert browser.evaluate("document.querySelector('[role=alert]') === null")
+    browser.complaints()
+
+
+def test_a_server_that_says_nothing_is_told_on_the_page_and_asked_again(
+    browser: Browser, site: Callable[[str], Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, thawed = site("fresh"), threading.Event()
+
+    def frozen() -> Board:
+        thawed.wait(600)
+        return current_board()
+
+    browser.show(f"{shown.url}/")
+    monkeypatch.setattr("web.dashboard.current_board", frozen)
+    try:
+        browser.evaluate("patience = 200")
+        browser.evaluate("renew()")
+        wait_until(lambda: browser.driver.title == "✗ server is not reached | Kasparro ETL")
+        assert "what stands below is old" in str(browser.evaluate("document.querySelector('main > [role=alert]').textContent"))
+    finally:
+        thawed.set()
+    browser.evaluate("patience = 60000")
+    browser.evaluate("renew()")
+    wait_until(lambda: "All 4 sources fresh" in browser.driver.title)
+    assert browser.evaluate("document.querySelector('[role=alert]') === null")
+    browser.complaints()
+
+
+@pytest.mark.parametrize("environ", [{"API_RATE_LIMIT": "10/3601"}])
+def test_a_page_that_is_refused_says_that_it_is_old(browser: Browser, site: Callable[[str], Site]) -> None:
+    shown = site("fresh")
+    browser.show(f"{shown.url}/")
+    for _ in range(20):
+        browser.driver.execute_async_script("renew().then(arguments[0])")
+    assert browser.driver.title == "✗ server answers 429 | Kasparro ETL"
+    assert "what stands below is old" in str(browser.evaluate("document.querySelector('main > [role=alert]').textContent"))
+    assert "coingecko" in str(browser.evaluate("document.querySelector('main').innerText"))
     browser.complaints()

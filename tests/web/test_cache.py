@@ -88,6 +88,13 @@ def test_who_has_a_page_is_told_that_it_stands_until_a_commit_changes_it(
     assert client.get("/data?limit=4", headers={"If-None-Match": tag}).status_code == 200
 
 
+def test_who_asks_whether_anything_has_changed_is_told_what_is_not_there(client: FlaskClient, filled: None) -> None:
+    anything = {"If-None-Match": "*"}
+    for path, status in {"/data/1": 304, "/data/99999999": 404, "/data/99999999999999999999": 404, "/data?cursor=x": 400}.items():
+        assert client.get(path, headers=anything).status_code == status, path
+        assert client.head(path, headers=anything).status_code == status, path
+
+
 def test_a_kept_page_carries_the_id_and_the_time_of_its_own_request(client: FlaskClient, filled: None) -> None:
     first, second = (client.get("/data", headers={"X-Request-ID": name}).get_json() for name in ("one", "two"))
     assert (first["request_id"], second["request_id"]) == ("one", "two")

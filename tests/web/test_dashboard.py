@@ -290,6 +290,20 @@ def test_an_event_comes_when_the_board_changed(client: FlaskClient, conn: Connec
     assert first == again != client.get("/events").get_data(as_text=True)
 
 
+@pytest.mark.parametrize("path", ["/", "/?source=rss"])
+def test_a_page_names_the_board_it_was_made_of_as_the_events_do(
+    client: FlaskClient, conn: Connection, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr("web.board.STANDS", 1e-6)
+    fresh(conn)
+    named = []
+    for _ in range(2):
+        named += re.findall(r'<main [^>]*data-seen="([0-9a-f]{16})"', client.get(path, headers=BROWSER).text)
+        assert f"data: {named[-1]}\n\n" in client.get("/events").text
+        add_run(conn, "csv", "failed")
+    assert len(set(named)) == 2
+
+
 def test_a_stream_goes_on_and_tells_of_a_change(client: FlaskClient, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("web.board.STANDS", 1e-6)
     monkeypatch.setattr(dashboard, "LOOKS", 0.05)

@@ -117,6 +117,16 @@ def test_a_search_leads_to_a_record_whatever_its_id_is(client: FlaskClient, conn
     assert brief(HOSTILE[external_id], 300) in unescape(answer.get_data(as_text=True))
 
 
+@pytest.mark.parametrize("external_id", ["/news/1", "//news", "news/", "/", "/history"])
+def test_a_page_of_an_id_with_slashes_leads_on_to_its_prices(client: FlaskClient, conn: Connection, external_id: str) -> None:
+    add_record(conn, external_id, "Slashes", [1.5, 2.5])
+    (path,) = re.findall(r'href="(/assets/[^"]+)"', client.get("/search?q=slashes", headers=BROWSER).text)
+    answer = client.get(path, headers=BROWSER)
+    assert (answer.status_code, "Slashes" in answer.text) == (200, True)
+    (prices,) = re.findall(r'href="(/assets/[^"]+/history[^"]*)"', answer.text)
+    assert len(client.get(unescape(prices)).get_json()["data"]) == 2
+
+
 def test_a_search_finds_what_data_finds(client: FlaskClient, conn: Connection) -> None:
     add_record(conn, "btc", "Bitcoin", [1.5])
     add_record(conn, "news", "Bitcoin falls", [], source="rss", kind="article")

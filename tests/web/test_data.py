@@ -133,6 +133,18 @@ def test_prices_are_written_digit_for_digit_as_stored(client: FlaskClient, conn:
         client.application.extensions.pop("kasparro.data")
 
 
+@pytest.mark.parametrize("amount", ["0.0000001", f"0.{'0' * 59}1", f"{'9' * 40}.{'9' * 60}", f"{'1' * 40}", "7.50"])
+@pytest.mark.parametrize("name", ["min_price", "max_price", "min_market_cap"])
+def test_the_next_page_asks_for_an_amount_with_the_digits_it_was_asked_for(
+    client: FlaskClient, conn: Connection, rows: None, name: str, amount: str
+) -> None:
+    conn.execute("update unified_data set price_usd = %s::numeric, market_cap_usd = %s::numeric", [amount, amount])
+    first = client.get(f"/data?{name}={amount}&limit=40")
+    following = client.get(first.get_json()["paging"]["next"])
+    assert f"{name}={amount}&" in first.headers["Link"]
+    assert (following.status_code, len(following.get_json()["data"])) == (200, 20)
+
+
 def test_a_cursor_keeps_every_digit_of_its_key(client: FlaskClient, conn: Connection, rows: None) -> None:
     conn.execute(
         "update unified_data set price_usd = 0.1 + id * 1e-30, updated_at = timestamptz '2026-05-05' + id * interval '1 microsecond'"

@@ -24,6 +24,7 @@ from shared.db import Connection, connect
 from shared.errors import DatabaseError
 from shared.migrations import migrate
 from shared.settings import read_settings
+from sql import read_migrations
 from tests.conftest import RECORD
 from tests.web.conftest import wait_until
 from web import create_app, db, errors
@@ -81,6 +82,27 @@ def test_an_unmigrated_database_is_a_503_that_names_the_command(client_of: Calla
     assert "kasparro-etl migrate" in client.get("/runs").get_json()["detail"]
     health = client.get("/health")
     assert (health.status_code, health.get_json()["database_connected"]) == (503, True)
+
+
+def test_a_schema_without_the_newest_migration_is_a_503_and_one_with_a_newer_is_none(
+    client_of: Callable[[str], FlaskClient], empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(empty_dsn)
+    with connect(empty_dsn, "tests") as conn:
+        with monkeypatch.context() as older:
+            older.setattr("shared.migrations.read_migrations", lambda: read_migrations()[:-1])
+            migrate(conn)
+        refused = client.get("/health/ready")
+        assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+        assert refused.get_json()["detail"] == "the database is not migrated: run `kasparro-etl migrate`"
+        health = client.get("/health")
+        assert (health.status_code, health.get_json()["status"], health.get_json()["database_connected"]) == (503, "unhealthy", True)
+        assert "kasparro_database_up 0.0" in client.get("/metrics").text
+        assert client.get("/").status_code == 503
+        migrate(conn)
+        conn.execute("insert into schema_migrations (name, checksum) values ('9999_later', 'x')")
+    assert [client.get(path).status_code for path in ("/health/ready", "/health", "/")] == [200, 200, 200]
+    assert "kasparro_database_up 1.0" in client.get("/metrics").text
 
 
 def test_a_lock_held_for_long_is_a_503_and_no_longer_once_it_is_gone(client: FlaskClient, conn: Connection) -> None:

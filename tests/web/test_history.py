@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
@@ -83,9 +84,12 @@ def test_who_has_a_history_is_told_that_it_stands(client: FlaskClient, conn: Con
     assert client.get("/assets/csv/bitcoin/history", headers={"If-None-Match": tag}).status_code == 200
 
 
-def test_an_id_may_hold_slashes_and_blanks(client: FlaskClient, conn: Connection, prices: None) -> None:
-    conn.execute("update price_history set external_id = 'a/b c?'")
-    assert len(list(walk(client, "/assets/csv/a%2Fb%20c%3F/history?limit=20"))) == 50
+@pytest.mark.parametrize("external_id", ["a/b c?", "/news/1", "//news", "news/", "/", "/history"])
+def test_an_id_may_hold_slashes_and_blanks(client: FlaskClient, conn: Connection, prices: None, external_id: str) -> None:
+    conn.execute("update price_history set external_id = %s", [external_id])
+    address = f"/assets/csv/{quote(external_id, safe='')}/history?limit=20"
+    assert client.get(address).get_json()["paging"]["next"].startswith(address.partition("?")[0])
+    assert len(list(walk(client, address))) == 50
 
 
 @pytest.mark.parametrize("path", ["csv/nothing", "nobody/bitcoin", "csv/a%00b", "csv/%ff"])

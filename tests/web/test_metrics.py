@@ -78,6 +78,7 @@ def test_both_formats_keep_the_rules_of_prometheus(client: FlaskClient, conn: Co
     answer = client.get(path, headers=OPENMETRICS)
     assert answer.mimetype == "application/openmetrics-text"
     assert list(openmetrics.text_string_to_metric_families(answer.get_data(as_text=True)))  # type: ignore[no-untyped-call]
+    assert "Accept" in answer.headers["Vary"]
     text = client.get(path).get_data(as_text=True)
     for family in read(text):
         name = f"{family.name}_total" if family.type == "counter" else family.name

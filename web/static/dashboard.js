@@ -2,18 +2,20 @@
 // Puts the newest page in place when the server says that something changed, and every 30 seconds for the times on it.
 let busy = false;
 let stream = null;
-let seen = null;
+let patience = 10000;
 
 async function renew() {
   const chosen = document.getSelection();
   if (busy || document.hidden || (chosen && !chosen.isCollapsed)) return;
   busy = true;
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    const asked = { headers: { Accept: "text/html" }, cache: "no-store", signal: AbortSignal.timeout(patience) };
+    const answer = await fetch(location.href, asked);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (page.querySelector("main")) show(page);
+    else complain(`answers ${answer.status}`);
   } catch {
-    complain();
+    complain("is not reached");
   } finally {
     busy = false;
   }
@@ -33,24 +35,30 @@ function show(page) {
   if (focused) main.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
 }
 
-function complain() {
+function complain(what) {
   if (document.querySelector("#unreached")) return;
   const told = document.createElement("p");
   told.id = "unreached";
   told.className = "error";
   told.role = "alert";
-  told.textContent = `✗ The server is not reached since ${new Date().toLocaleTimeString()}: what stands below is old.`;
-  document.querySelector("main").prepend(told);
-  document.title = "✗ server not reached | Kasparro ETL";
+  told.textContent = `✗ The server ${what} since ${new Date().toLocaleTimeString()}: what stands below is old.`;
+  const main = document.querySelector("main");
+  main.prepend(told);
+  delete main.dataset.seen; // so that the next event, whatever it says, has the page renewed
+  document.title = `✗ server ${what} | Kasparro ETL`;
 }
 
 function listen() {
   if (document.hidden || (stream && stream.readyState !== EventSource.CLOSED)) return;
   stream = new EventSource("/events");
   stream.onmessage = (event) => {
-    if (seen !== null && event.data !== seen) renew();
-    seen = event.data;
+    compare(event.data);
+    setTimeout(compare, 3000, event.data); // the page may have come from a process whose board was two seconds old
   };
+}
+
+function compare(newest) {
+  if (document.querySelector("main").dataset.seen !== newest) renew();
 }
 
 listen();
