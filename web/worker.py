@@ -48,6 +48,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     """A worker that takes its share of the connections, answers errors in our form, and lets go of those who listen when it is to end."""
 
     place = 0
+    quitting = False
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -120,6 +121,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """End the streams of events, which would hold up the end, then end as usual."""
         ending.set()
         super().handle_exit(sig, frame)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """End the streams of events and then at once; a Ctrl-C comes twice, from the terminal and from the master."""
+        if self.quitting:  # the second would wait for a lock that the first holds
+            return
+        self.quitting = True
+        ending.set()
+        super().handle_quit(sig, frame)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answer what could not be read as a request, or could not be answered, and log it without what the client sent."""

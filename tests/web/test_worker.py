@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import selectors
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -191,3 +192,16 @@ def test_a_connection_that_was_cut_counts_once(worker: Worker) -> None:
     worker.finish_request(conn, ENDED)
     worker.wait_for_and_dispatch_events(0)
     assert (worker.nr_conns, shares.fewest()) == (0, 0)
+
+
+@pytest.mark.parametrize("whom", ["the master", "all, as a terminal does"])
+def test_a_ctrl_c_ends_the_streams_and_needs_no_force(whom: str, dsn: str, serve: Callable[..., Any]) -> None:
+    served = serve(DATABASE_URL=dsn)
+    with ExitStack() as opened:
+        for _ in range(4):
+            stream = opened.enter_context(served.get("/events", headers={"Accept": "text/event-stream"}, stream=True))
+            assert next(stream.iter_lines()) == b"retry: 2000"
+        for pid in (*(workers(served.process.pid) if "all" in whom else ()), served.process.pid):
+            os.kill(int(pid), signal.SIGINT)
+        assert served.process.wait(timeout=30) == 0
+    assert not [line for line in served.lines("server reported") if "SIGKILL" in line["message"]]
