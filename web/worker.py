@@ -49,11 +49,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     place = 0
     quitting = False
+    wsgi: Any
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.leaving: dict[Any, int] = {}
         """Connections that we have ended, the first to expire first, with the bytes read from each since."""
+
+    def load_wsgi(self) -> None:
+        """Load the app, whose word that a connection ends is passed on to the client."""
+        super().load_wsgi()
+        self.wsgi = heeded(self.wsgi)
 
     def accept(self, listener: Any) -> None:
         """Take a new connection, or find that a worker with fewer has taken it: else who wakes up first takes all that come at once."""
@@ -141,6 +147,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             log.info("request refused", **facts)
         with suppress(OSError):
             client.sendall(answer(status, detail, request_id))
+
+
+def heeded(app: Any) -> Any:
+    """Surround an app: a connection that it refuses to read on is ended as it says; the library drops that header and says the contrary."""
+
+    def serve(environ: dict[str, Any], start_response: Any) -> Any:
+        def begin(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            if status[0] == "4" and ("Connection", "close") in headers:
+                start_response.__self__.force_close()
+            return start_response(status, headers, exc_info)
+
+        return app(environ, begin)
+
+    return serve
 
 
 def comes(conn: Any) -> bool:

@@ -205,3 +205,13 @@ def test_a_ctrl_c_ends_the_streams_and_needs_no_force(whom: str, dsn: str, serve
             os.kill(int(pid), signal.SIGINT)
         assert served.process.wait(timeout=30) == 0
     assert not [line for line in served.lines("server reported") if "SIGKILL" in line["message"]]
+
+
+def test_who_is_refused_for_a_body_that_cannot_be_read_is_told_that_the_connection_ends(dsn: str, serve: Callable[..., Any]) -> None:
+    address = urlsplit(serve(DATABASE_URL=dsn, API_KEY="correct-horse").url)
+    begun = b"POST /etl/run HTTP/1.1\r\nHost: x\r\nX-API-Key: correct-horse\r\nContent-Type: application/json\r\n"
+    with socket.create_connection((address.hostname, address.port), timeout=20) as client:
+        client.sendall(begun + b"Transfer-Encoding: chunked\r\n\r\nno number\r\n")
+        head = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")[0].lower()
+    assert head.startswith(b"http/1.1 400 ")
+    assert (head.count(b"connection:"), b"\r\nconnection: close" in head) == (1, True)
