@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import socket
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -22,6 +25,7 @@ MANY = """
 insert into unified_data (source, source_type, external_id, kind, name, category, price_usd, raw_id, raw_position, run_id)
 select 'many', 'api', 'r' || n, 'asset', repeat('long ', 50) || n, 'c', n, 1, n, 1 from generate_series(1, %s) n
 """
+LOST = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'kasparro-api' and datname = current_database()"
 
 
 def test_ndjson_is_every_record_as_the_pages_show_it(client: FlaskClient, conn: Connection, filled: None) -> None:
@@ -107,11 +111,24 @@ def test_a_database_lost_in_the_middle_is_an_error_and_no_end(dsn: str, conn: Co
     conn.execute(MANY, [200_000])
     stream = export(open_reader(dsn), Selection(("many",), {}), COLUMNS, "csv")
     assert next(stream)
-    conn.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'kasparro-api' and datname = current_database()"
-    )
+    conn.execute(LOST)
     with pytest.raises(DatabaseError):
         list(stream)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_file_that_is_cut_ends_in_a_reset(version: str, serve: Callable[..., Any], dsn: str, conn: Connection) -> None:
+    conn.execute(MANY.replace("50", "4000"), [2000])
+    address = urlsplit(serve(DATABASE_URL=dsn).url)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # so that most of the 40 MB are still to be read
+        client.settimeout(60)
+        client.connect((address.hostname, address.port))
+        client.sendall(f"GET /data/export HTTP/{version}\r\nHost: x\r\n\r\n".encode())
+        assert client.recv(65536).startswith(b"HTTP/")
+        conn.execute(LOST)
+        with pytest.raises(ConnectionResetError):
+            sum(len(piece) for piece in iter(lambda: client.recv(65536), b""))
 
 
 def test_an_export_cannot_write(dsn: str, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
