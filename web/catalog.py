@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from sql import queries
+from web.cache import Cache, cached
 from web.db import Reader, rows
 
 FRESH = 0.5
@@ -36,31 +36,39 @@ class Catalog:
 
 @dataclass(slots=True)
 class Watch:
-    """The newest catalog of a process and when it was asked for."""
+    """The newest catalog of a process and when it was asked for; `flights` keeps none, those who ask at once find each other there."""
 
     reader: Reader
     catalog: Catalog = field(default_factory=Catalog)
     asked_at: float = -FRESH
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    flights: Cache = field(default_factory=lambda: Cache(0))
 
 
 def current(watch: Watch) -> Catalog:
-    """The catalog, never older than FRESH seconds. Raises as `read` does: without the database nobody knows what still holds."""
-    if time.monotonic() - watch.asked_at >= FRESH:
-        with watch.lock:
-            if time.monotonic() - watch.asked_at >= FRESH:
-                renew(watch)
+    """The catalog, never older than FRESH seconds. Raises as `read` does: without the database nobody knows what still holds.
+
+    One asks while all others wait for what comes of it, a failure too: else each would wait for its own after all before it.
+    """
+    oldest = time.monotonic() - FRESH
+    while watch.asked_at <= oldest:  # again, when the one that was waited for had begun too early
+        cached(watch.flights, None, lambda: (renew(watch, oldest), 1))
     return watch.catalog
 
 
-def renew(watch: Watch) -> None:
-    """Ask for the versions, and for the counts when one has changed; counts may be newer than their version, never older."""
+def renew(watch: Watch, oldest: float) -> Catalog:
+    """Ask for the versions, and for the counts when one has changed; counts may be newer than their version, never older.
+
+    Nothing is asked when another has been faster, and did so after `oldest`.
+    """
+    if watch.asked_at > oldest:
+        return watch.catalog
     asked_at = time.monotonic()
     found = rows(watch.reader, queries["list_data_versions"])
     versions = {row["source"]: row["version"] for row in found}
     if versions != watch.catalog.versions:
         watch.catalog = Catalog({row["source"]: row["source_type"] for row in found}, versions, tuple(read_counts(watch.reader)))
     watch.asked_at = asked_at
+    return watch.catalog
 
 
 def read_counts(reader: Reader, category: str | None = None) -> Iterable[Count]:

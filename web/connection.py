@@ -38,16 +38,23 @@ class Heard:
 
 
 class Connection(psycopg.Connection[DictRow]):
-    """A connection whose waits end at `until` (monotonic), whatever the server, the network or a lock does."""
+    """A connection whose waits end at `until` (monotonic), or each after `silence` seconds, whatever server, network or locks do."""
 
     until: float = math.inf
+    silence: float = math.inf
     outage: int = 0
     heard: Heard = Heard()
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        """Wait for the server, but no longer than `until`: then close the connection and raise Overdue."""
+        """Wait for the server, but not for longer than that: then close the connection and raise Overdue."""
+        if self.until == self.silence == math.inf:
+            return super().wait(gen, *args, **kwargs)
         try:
-            return super().wait(gen if self.until == math.inf else bounded(gen, self.until, self.heard), *args, **kwargs)
+            state = next(gen)
+        except StopIteration as end:  # it is here already, as most rows of an export are
+            return end.value
+        try:
+            return super().wait(bounded(gen, state, min(self.until, time.monotonic() + self.silence), self.heard), *args, **kwargs)
         except Overdue:
             self.close()
             raise
@@ -90,10 +97,9 @@ def is_read_only(conn: Connection) -> bool:
     return conn.info.parameter_status("default_transaction_read_only") == "on"
 
 
-def bounded(gen: Any, until: float, heard: Heard) -> Any:
-    """Pass a wait of the driver through, which wakes up every tenth of a second; raise Overdue once it does so after `until`."""
+def bounded(gen: Any, state: Any, until: float, heard: Heard) -> Any:
+    """Pass on a wait of the driver that has begun, which wakes up every tenth of a second; raise Overdue once it does so after `until`."""
     try:
-        state = next(gen)
         while True:
             ready = yield state
             now = time.monotonic()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 from collections.abc import Generator, Iterator
 from itertools import chain
@@ -10,6 +12,7 @@ from typing import Literal
 from flask import Blueprint, Response, request
 from pydantic import Field
 
+from shared.errors import DatabaseError
 from web.catalog import current
 from web.conditional import held
 from web.data import select
@@ -24,6 +27,8 @@ TYPES = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson"}
 MOST = 2
 """Exports a process makes at a time, so that they never take all its threads."""
 NOTHING = Selection((), {})
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER that has the client told of an error, and not of an end, when the connection is closed."""
 places = threading.BoundedSemaphore(MOST)
 
 
@@ -44,7 +49,8 @@ def export_data(query: ExportQuery) -> Response:
     if not places.acquire(blocking=False):
         raise Problem(503, f"{MOST} exports are under way here: try again in a moment", headers={"Retry-After": "10"})
     stream = placed(export(held().reader, found.selection or NOTHING, query.fields or COLUMNS, query.format))
-    response = Response(chain([next(stream)], stream), headers=headers, content_type=TYPES[query.format])
+    whole = chain([next(stream)], unbroken(stream, request.environ.get("gunicorn.socket")))
+    response = Response(whole, headers=headers, content_type=TYPES[query.format])
     response.call_on_close(stream.close)
     return response
 
@@ -55,3 +61,17 @@ def placed(stream: Iterator[bytes]) -> Generator[bytes, None, None]:
         yield from stream
     finally:
         places.release()
+
+
+def unbroken(stream: Iterator[bytes], client: socket.socket | None) -> Iterator[bytes]:
+    """Pass on what follows the first piece; a database that is lost by then resets the connection. Raises DatabaseError.
+
+    Over HTTP/1.0 nothing else tells a file that was cut, perhaps at the end of a line, from a whole one.
+    """
+    try:
+        yield from stream
+    except DatabaseError:
+        if client is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            client.close()
+        raise

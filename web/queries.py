@@ -20,6 +20,8 @@ T = TypeVar("T")
 COUNTING, WALKING, SORTING = 300, 150, 1300
 """Milliseconds after which a count is guessed, an index is left, and records are given up; `read` has time for the two latter."""
 PIECE = 64 * 1024
+SILENCE, LEAVING = 120.0, 5.0
+"""Seconds an export waits for the server's next word, for a rare record may lie far away; and for its last when the client is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,14 @@ def export(reader: Reader, selection: Selection, columns: Sequence[str], form: L
     statement = PARTS[f"export_{form}"].format(filters=conditions(selection), **shown)
     try:
         with connect_within(reader.dsn, CONNECTING) as conn, conn.transaction():
+            conn.silence = SILENCE
             conn.execute(queries["bound_export"])
             with psycopg.ClientCursor(conn) as cursor, cursor.copy(statement, bind(selection)) as copy:
-                yield from pieces(copy)
+                try:
+                    yield from pieces(copy)
+                except GeneratorExit:
+                    conn.silence = LEAVING
+                    raise
     except (psycopg.Error, TimeoutError) as error:
         raise DatabaseError("the database was lost during an export", passing=True) from error
 

@@ -12,8 +12,8 @@ from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 
 READING = 10.0
 """Seconds in which a whole request has to come, its body included."""
-WRITING = 30.0
-"""Seconds in which a client has to take one piece of an answer, at most 64 KiB."""
+WRITING, PIECE = 30.0, 65536
+"""Seconds in which a client has to take one piece of an answer, and the bytes of a piece."""
 
 
 class TooSlow(ParseException):  # type: ignore[misc]
@@ -21,7 +21,7 @@ class TooSlow(ParseException):  # type: ignore[misc]
 
 
 class Bounded(socket.socket):
-    """A blocking socket whose reads end at `until` (monotonic) and whose writes end after WRITING, unless others set a timeout.
+    """A blocking socket whose reads end at `until` (monotonic) and whose writes end after WRITING a piece, unless others set a timeout.
 
     What need not wait costs nothing more than it does on any socket.
     """
@@ -57,8 +57,10 @@ class Bounded(socket.socket):
         if sent == len(data):
             return None
         self.settimeout(WRITING)
+        rest = memoryview(data)[sent:]
         try:
-            return super().sendall(memoryview(data)[sent:], flags)
+            for start in range(0, len(rest), PIECE):
+                super().sendall(rest[start : start + PIECE], flags)
         except TimeoutError:
             raise BrokenPipeError(errno.EPIPE, "the client does not read") from None
         finally:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import select
+import selectors
+import socket
 import time
 import uuid
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -37,12 +40,26 @@ LINGER = 2
 """Milliseconds a thread waits for the next request of the client it has answered, unless others wait for a thread."""
 GIVEN_WAY = 0.0005
 """Seconds for which a worker leaves a new connection to those that have fewer."""
+LEAVING, UNREAD = 2.0, 65536
+"""Seconds for a client to close a connection that we ended, and bytes it may still send: else a reset could take the answer from it."""
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
     """A worker that takes its share of the connections, answers errors in our form, and lets go of those who listen when it is to end."""
 
     place = 0
+    quitting = False
+    wsgi: Any
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.leaving: dict[Any, int] = {}
+        """Connections that we have ended, the first to expire first, with the bytes read from each since."""
+
+    def load_wsgi(self) -> None:
+        """Load the app, whose word that a connection ends is passed on to the client."""
+        super().load_wsgi()
+        self.wsgi = heeded(self.wsgi)
 
     def accept(self, listener: Any) -> None:
         """Take a new connection, or find that a worker with fewer has taken it: else who wakes up first takes all that come at once."""
@@ -51,8 +68,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().accept(listener)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Tell the other workers how many connections there are here."""
+        """Close what has had its time to leave, and tell the other workers how many connections there are here."""
+        if self.leaving:
+            timeout = min(timeout, max(next(iter(self.leaving)).timeout - time.monotonic(), 0.0))
         super().wait_for_and_dispatch_events(timeout)
+        while self.leaving and (first := next(iter(self.leaving))).timeout <= time.monotonic():
+            self.let_go(first)
         shares.tell(self.place, self.nr_conns)
 
     def handle(self, conn: Any) -> Any:
@@ -71,10 +92,49 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             conn.sock = bounded(conn.sock)
         return super().handle(conn)
 
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Go on with a connection whose request is answered. One to end is only watched: the library waits for the client to close it."""
+        if self.cfg.is_ssl or fs.cancelled() or fs.exception() or fs.result() is not False:
+            super().finish_request(conn, fs)
+            return
+        self.leaving[conn] = 0
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+            conn.sock.setblocking(False)
+            conn.timeout = time.monotonic() + LEAVING
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.drain, conn))
+        except OSError:  # it is gone already
+            self.let_go(conn)
+
+    def drain(self, conn: Any, client: Any) -> None:
+        """Read what a client still sends on a connection that we have ended, and close it when that is enough."""
+        with suppress(OSError):
+            read = len(client.recv(UNREAD))
+            self.leaving[conn] += read
+            if read and self.leaving[conn] < UNREAD:
+                return
+        self.let_go(conn)
+
+    def let_go(self, conn: Any) -> None:
+        """Close a connection that we have ended."""
+        del self.leaving[conn]
+        with suppress(KeyError, ValueError):  # when it never came to be watched
+            self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
+        conn.close()
+
     def handle_exit(self, sig: int, frame: Any) -> None:
         """End the streams of events, which would hold up the end, then end as usual."""
         ending.set()
         super().handle_exit(sig, frame)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """End the streams of events and then at once; a Ctrl-C comes twice, from the terminal and from the master."""
+        if self.quitting:  # the second would wait for a lock that the first holds
+            return
+        self.quitting = True
+        ending.set()
+        super().handle_quit(sig, frame)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answer what could not be read as a request, or could not be answered, and log it without what the client sent."""
@@ -87,6 +147,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             log.info("request refused", **facts)
         with suppress(OSError):
             client.sendall(answer(status, detail, request_id))
+
+
+def heeded(app: Any) -> Any:
+    """Surround an app: a connection that it refuses to read on is ended as it says; the library drops that header and says the contrary."""
+
+    def serve(environ: dict[str, Any], start_response: Any) -> Any:
+        def begin(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            if status[0] == "4" and ("Connection", "close") in headers:
+                start_response.__self__.force_close()
+            return start_response(status, headers, exc_info)
+
+        return app(environ, begin)
+
+    return serve
 
 
 def comes(conn: Any) -> bool:

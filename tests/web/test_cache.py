@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from shared.db import Connection
+from shared.errors import DatabaseError
 from web.cache import Cache, cached, known, remember
+from web.catalog import Catalog, Watch, current
+from web.db import forget, open_reader
 from web.endpoints import read_query
 
 SAMPLE = str(Path(__file__).parents[2] / "data" / "sample_assets.csv")
@@ -133,6 +136,44 @@ def test_nothing_kept_is_served_when_the_database_is_gone(app: Any, filled: None
     made.extensions["kasparro"].reader.local.conn.close()
     time.sleep(0.6)
     assert client.get("/data").status_code == 503
+
+
+def test_a_table_that_is_locked_keeps_all_who_ask_at_once_waiting_once(dsn: str, conn: Connection) -> None:
+    watch, together = Watch(open_reader(dsn)), threading.Barrier(16)
+
+    def ask(_: int) -> str:
+        together.wait()
+        try:
+            current(watch)
+        except DatabaseError as error:
+            return str(error)
+        finally:
+            forget(watch.reader)
+        return ""
+
+    with ThreadPoolExecutor(16) as pool, conn.transaction():
+        conn.execute("lock table data_versions")
+        began = time.monotonic()
+        assert {*pool.map(ask, range(16))} == {"the database took too long to answer"}
+        assert time.monotonic() - began < 8  # a second each, one after the other, were sixteen
+
+
+def test_a_catalog_that_was_asked_for_too_early_is_not_shared(dsn: str, filled: None) -> None:
+    watch = Watch(open_reader(dsn))
+    begun_before = watch.flights.flights[None] = Future()
+
+    def ask() -> Catalog:
+        try:
+            return current(watch)
+        finally:
+            forget(watch.reader)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        time.sleep(0.2)
+        del watch.flights.flights[None]
+        begun_before.set_result(watch.catalog)
+        assert [*asking.result().versions] == ["csv"]
 
 
 def test_the_kept_counts_follow_every_kind_of_write(conn: Connection, etl: Any, offline: dict[str, str]) -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -14,6 +20,8 @@ from flask.testing import FlaskClient
 from shared.db import Connection
 from shared.errors import DatabaseError
 from web import export as route
+from web import queries
+from web.connection import Overdue
 from web.db import open_reader
 from web.queries import export
 from web.statements import COLUMNS, Selection
@@ -22,6 +30,7 @@ MANY = """
 insert into unified_data (source, source_type, external_id, kind, name, category, price_usd, raw_id, raw_position, run_id)
 select 'many', 'api', 'r' || n, 'asset', repeat('long ', 50) || n, 'c', n, 1, n, 1 from generate_series(1, %s) n
 """
+LOST = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'kasparro-api' and datname = current_database()"
 
 
 def test_ndjson_is_every_record_as_the_pages_show_it(client: FlaskClient, conn: Connection, filled: None) -> None:
@@ -107,11 +116,60 @@ def test_a_database_lost_in_the_middle_is_an_error_and_no_end(dsn: str, conn: Co
     conn.execute(MANY, [200_000])
     stream = export(open_reader(dsn), Selection(("many",), {}), COLUMNS, "csv")
     assert next(stream)
-    conn.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'kasparro-api' and datname = current_database()"
-    )
+    conn.execute(LOST)
     with pytest.raises(DatabaseError):
         list(stream)
+
+
+@contextmanager
+def frozen(conn: Connection) -> Iterator[None]:
+    """Stop the backend of the only export for the length of a block."""
+    (backend,) = conn.execute(
+        "select pid from pg_stat_activity"
+        " where datname = current_database() and application_name = 'kasparro-api' and backend_type = 'client backend'"
+    ).fetchall()
+    os.kill(backend["pid"], signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(backend["pid"], signal.SIGCONT)
+
+
+def test_a_server_that_says_nothing_in_the_middle_is_an_error(dsn: str, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "SILENCE", 1.0)
+    conn.execute(MANY.replace("50", "4000"), [2000])
+    stream = export(open_reader(dsn), Selection(("many",), {}), COLUMNS, "csv")
+    assert next(stream)
+    with frozen(conn), pytest.raises(DatabaseError) as caught:
+        list(stream)
+    assert isinstance(caught.value.__cause__, Overdue)
+
+
+def test_a_server_that_says_nothing_is_left_when_the_client_is_gone(dsn: str, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "LEAVING", 0.2)
+    conn.execute(MANY.replace("50", "4000"), [2000])
+    stream = route.placed(export(open_reader(dsn), Selection(("many",), {}), COLUMNS, "csv"))
+    assert route.places.acquire(blocking=False)
+    assert next(stream)
+    with frozen(conn):
+        stream.close()
+    assert [route.places.acquire(blocking=False) for _ in range(route.MOST)] == [True] * route.MOST
+    route.places.release(route.MOST)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_file_that_is_cut_ends_in_a_reset(version: str, serve: Callable[..., Any], dsn: str, conn: Connection) -> None:
+    conn.execute(MANY.replace("50", "4000"), [2000])
+    address = urlsplit(serve(DATABASE_URL=dsn).url)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # so that most of the 40 MB are still to be read
+        client.settimeout(60)
+        client.connect((address.hostname, address.port))
+        client.sendall(f"GET /data/export HTTP/{version}\r\nHost: x\r\n\r\n".encode())
+        assert client.recv(65536).startswith(b"HTTP/")
+        conn.execute(LOST)
+        with pytest.raises(ConnectionResetError):
+            sum(len(piece) for piece in iter(lambda: client.recv(65536), b""))
 
 
 def test_an_export_cannot_write(dsn: str, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -71,6 +72,19 @@ def test_all_that_is_sent_arrives_in_order(pair: Pair, monkeypatch: pytest.Monke
             got += client.recv(65536)
         writing.result()
     assert bytes(got) == sent
+
+
+def test_who_reads_slowly_but_steadily_is_sent_all_of_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "WRITING", 1.0)
+    server, client = pair
+    sent, got = bytes(50 * 65536), 0
+    client.settimeout(60)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(server.sendall, sent)
+        while got < len(sent):
+            got += len(client.recv(65536))
+            time.sleep(0.04)  # two seconds for all, twice what a piece has
+        writing.result()
 
 
 def test_a_timeout_that_others_set_holds(pair: Pair) -> None:

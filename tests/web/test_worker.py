@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import http.client
 import os
+import selectors
+import signal
 import socket
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import fmean
@@ -14,16 +17,32 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]
 from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import TConn  # type: ignore[import-untyped]
 
 from tests.web.conftest import wait_until
 from web import shares
 from web.server_log import Logger
-from web.worker import comes
+from web.worker import UNREAD, Worker, comes
 
 CLIENTS = 40
 """More than two workers of eight threads have threads."""
+ENDED: Future[bool] = Future()
+"""A request after which the connection is to end."""
+ENDED.set_result(False)
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    """A worker that has one connection, and whose main thread is the test."""
+    made = Worker(1, os.getpid(), [], None, 30, Config(), Logger(Config()))
+    made.place, made.poller, made.nr_conns = shares.enter([]), selectors.DefaultSelector(), 1
+    yield made
+    shares.leave(made.place)
+    made.poller.close()
+    made.tmp.close()
 
 
 def test_a_thread_waits_a_moment_for_the_next_request_of_its_client() -> None:
@@ -123,3 +142,78 @@ def test_who_has_most_gives_way_and_who_is_gone_counts_no_more() -> None:
         shares.leave(other)
     assert shares.enter(range(shares.MOST)) == shares.MOST - 1
     shares.leave(shares.MOST - 1)
+
+
+def test_clients_that_do_not_close_what_is_ended_keep_nobody_waiting(dsn: str, serve: Callable[..., Any]) -> None:
+    served = serve(DATABASE_URL=dsn)
+    address = urlsplit(served.url)
+    with ExitStack() as opened:
+        clients = [opened.enter_context(socket.create_connection((address.hostname, address.port), timeout=20)) for _ in range(80)]
+        for client in clients:
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert served.get("/health/live").ok  # two seconds a client if each was waited for: a minute a worker, and `get` waits for 20 s
+
+
+def test_what_a_client_sends_on_an_ended_connection_is_read_until_it_closes(worker: Worker) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        conn = TConn(worker.cfg, ours, "", "")
+        worker.finish_request(conn, ENDED)
+        assert theirs.recv(1) == b""
+        theirs.sendall(b"the rest of a body")
+        worker.wait_for_and_dispatch_events(0)
+        assert (worker.nr_conns, worker.leaving) == (1, {conn: 18})
+    worker.wait_for_and_dispatch_events(0)
+    assert (worker.nr_conns, worker.leaving, ours.fileno()) == (0, {}, -1)
+
+
+def test_a_client_has_so_long_to_close_and_so_much_to_send(worker: Worker) -> None:
+    pairs = [socket.socketpair() for _ in range(2)]
+    late, much = (TConn(worker.cfg, ours, "", "") for ours, _ in pairs)
+    worker.nr_conns = 2
+    for conn in (late, much):
+        worker.finish_request(conn, ENDED)
+    pairs[1][1].sendall(bytes(UNREAD))
+    while much in worker.leaving:
+        worker.wait_for_and_dispatch_events(0)
+    assert [*worker.leaving] == [late]
+    late.timeout = time.monotonic()
+    worker.wait_for_and_dispatch_events(60)  # and nothing more comes
+    assert (worker.nr_conns, worker.leaving, late.sock.fileno()) == (0, {}, -1)
+    for _, theirs in pairs:
+        theirs.close()
+
+
+def test_a_connection_that_was_cut_counts_once(worker: Worker) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    conn = TConn(worker.cfg, ours, "", "")
+    ours.close()  # as the library does when an answer broke in the middle
+    worker.finish_request(conn, ENDED)
+    worker.wait_for_and_dispatch_events(0)
+    assert (worker.nr_conns, shares.fewest()) == (0, 0)
+
+
+@pytest.mark.parametrize("whom", ["the master", "all, as a terminal does"])
+def test_a_ctrl_c_ends_the_streams_and_needs_no_force(whom: str, dsn: str, serve: Callable[..., Any]) -> None:
+    served = serve(DATABASE_URL=dsn)
+    address = urlsplit(served.url)
+    with ExitStack() as opened:
+        for _ in range(4):
+            stream = opened.enter_context(socket.create_connection((address.hostname, address.port), timeout=20))
+            stream.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+            assert stream.recv(65536).startswith(b"HTTP/1.1 200")
+        for pid in (*(workers(served.process.pid) if "all" in whom else ()), served.process.pid):
+            os.kill(int(pid), signal.SIGINT)
+        assert served.process.wait(timeout=30) == 0
+    assert not [line for line in served.lines("server reported") if "SIGKILL" in line["message"]]
+
+
+def test_who_is_refused_for_a_body_that_cannot_be_read_is_told_that_the_connection_ends(dsn: str, serve: Callable[..., Any]) -> None:
+    address = urlsplit(serve(DATABASE_URL=dsn, API_KEY="correct-horse").url)
+    begun = b"POST /etl/run HTTP/1.1\r\nHost: x\r\nX-API-Key: correct-horse\r\nContent-Type: application/json\r\n"
+    with socket.create_connection((address.hostname, address.port), timeout=20) as client:
+        client.sendall(begun + b"Transfer-Encoding: chunked\r\n\r\nno number\r\n")
+        head = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")[0].lower()
+    assert head.startswith(b"http/1.1 400 ")
+    assert (head.count(b"connection:"), b"\r\nconnection: close" in head) == (1, True)
