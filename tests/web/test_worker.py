@@ -120,10 +120,11 @@ def sockets(pid: str) -> set[str]:
     return {os.readlink(each).removeprefix("socket:[").removesuffix("]") for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()}
 
 
-def connections(port: int) -> list[str]:
+def connections(port: int) -> set[str]:
     """The sockets of the connections that a port of this machine has."""
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return [line[9] for line in lines if int(line[1].split(":")[1], 16) == port and line[3] == "01"]
+    tables = [Path("/proc/net/tcp").read_text().splitlines()[1:] for _ in range(2)]  # one may leave out or repeat what others just changed
+    lines = [line.split() for table in tables for line in table]
+    return {line[9] for line in lines if int(line[1].split(":")[1], 16) == port and line[3] == "01"}
 
 
 def test_who_has_most_gives_way_and_who_is_gone_counts_no_more() -> None:
