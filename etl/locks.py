@@ -38,5 +38,5 @@ def behind_locks(write: Callable[[], T], renew: Callable[[], None], stop: Stop) 
             if not told:
                 log.warning("lock awaited", reason=f"{HELD}: this goes on once it is gone, within {LONGEST:g} s")
                 told = True
-            with suppress(TableLocked):
+            with suppress(TableLocked):  # the lease's own row may be what is locked: the write, tried again, says whether it still is ours
                 renew()

@@ -16,6 +16,7 @@ STANDARD = (1, 2)
 
 
 ESCAPING = "kasparro-escaping"
+"""The name under which the codecs find `escape`."""
 
 
 def escape(error: UnicodeError) -> tuple[str | bytes, int]:

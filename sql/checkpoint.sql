@@ -7,6 +7,7 @@ insert into etl_checkpoints (source) values (%(source)s) on conflict (source) do
 -- name: acquire_lease
 -- Take the lease when it is free, has run out, or its holder's session is gone from the server. No row: somebody holds it.
 -- Raising the epoch is what makes every earlier holder harmless.
+-- A session of another role is seen by its number, but not since when, without the rights of pg_read_all_stats: then its number says it is there.
 update etl_checkpoints c
 set epoch = c.epoch + 1, holder = %(holder)s,
     backend_pid = a.pid, backend_start = a.backend_start,

@@ -31,7 +31,7 @@ copy staged_records from stdin (format csv)
 -- counts, under the greatest date known. The lateral look-up keeps the plan one probe of the key a record, whatever the planner thinks of a
 -- table without statistics, or of a source that they do not know: `source || ''` fits no index that is led by the source and would be read from
 -- end to end. The look-ups end before the first row is written, so that on an empty table they find nothing to read.
--- Keys are sorted, so two writers cannot deadlock.
+-- Keys are sorted, so two writers cannot deadlock. A row that another writer changed since the look-up is asked once more which one is newer.
 -- What is replayed proves nothing of whether an asset is still active.
 with newest as (
     select distinct on (s.external_id) s.*

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -62,7 +63,10 @@ def test_the_end_of_a_run_behind_a_lock_is_not_waited_for_without_a_bound(
             finish_run(*args, **told)
 
         monkeypatch.setattr(execute, "finish_run", finish)
+        patience = threading.Timer(20, locker.rollback)
+        patience.start()
         assert world.run().status == "success"
+        patience.cancel()
     assert len(tried) == 4
     assert world.rows("select status, lease_expires_at from etl_runs, etl_checkpoints") == [("success", None)]
 
@@ -77,7 +81,13 @@ def test_a_row_of_the_lease_that_another_holds_ends_the_wait_as_any_lock_does(
     world.bodies, world.batch_size = [coins(20)], 10
     with connect(dsn, "locker") as locker:
         locker.autocommit = False
-        world.seen = type("Hold", (), {"append": lambda _self, _told: locker.execute("select from etl_checkpoints for update")})()
+        held = list[Any]()
+
+        def hold(_told: Any) -> None:
+            if not held:
+                held.append(locker.execute("select from etl_checkpoints for update"))
+
+        world.seen = SimpleNamespace(append=hold)
         threading.Timer(2.0, locker.rollback).start()
         outcome = world.run()
     assert (outcome.status, type(outcome.error).__name__) == ("failed", "Blocked")
